@@ -1,0 +1,2 @@
+//! `stele`.
+fn main() {}

@@ -1,0 +1,545 @@
+//! Locked objects in a folder that behaves like an Object Lock bucket: what is there is whole, is never
+//! overwritten and stays until its retention ends. A key is a path below the folder.
+//!
+//! An object comes into being by one `link(2)` of a finished file. Until then it is a file below `.tmp`; from
+//! then on it is there with its bytes, its read-only mode and its retention, all in one. The retention is the
+//! file's modification time, which lies in the future: WORM filers keep it in a file time too, and so it can't
+//! be lost or torn apart from the file.
+//!
+//! It holds against us and against crashes. It does not hold against whoever owns the files, as no local disk
+//! does; that is what `stele verify` and saved checkpoints are for.
+
+use crate::clock::timestamp;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::HashSet;
+use std::fs::{self, File, FileTimes, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+use stele::layout::ObjectKey;
+use stele::ports::{Clock, ListedObject, LockedObjects, PutIfAbsent, StoredObject};
+use stele::time::Timestamp;
+use stele::{Code, Error, Result};
+
+/// The version of every object: a key has one version, for good.
+const VERSION: &str = "1";
+/// Where files are written before they are linked to their names.
+const TEMPORARY: &str = ".tmp";
+/// Below [`TEMPORARY`]: held shared by every process that writes here, so that none cleans up after another.
+const IN_USE: &str = "in-use";
+/// Read and write for nobody but the reader.
+const READ_ONLY: u32 = 0o444;
+
+/// What became of an attempt to delete an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It is gone.
+    Deleted,
+    /// There was none.
+    Absent,
+    /// It is locked until then and was left alone.
+    Locked(Timestamp),
+}
+
+/// Write-once objects in a folder.
+#[derive(Clone)]
+pub struct LockedFolder {
+    folder: Arc<Folder>,
+}
+
+struct Folder {
+    root: PathBuf,
+    clock: Arc<dyn Clock>,
+    /// Names temporary files, together with the process id.
+    counter: AtomicU64,
+    /// Folders whose own entry in their parent is known to be on disk.
+    durable: Mutex<HashSet<PathBuf>>,
+    /// Held while a retention is read and acted upon.
+    retention: Mutex<()>,
+    /// The lock that says this process writes here; `None` in a folder opened for reading.
+    in_use: Option<File>,
+}
+
+impl LockedFolder {
+    /// Opens a folder for writing, creates it if it is not there, and removes what a crash left half written.
+    /// Blocks; meant for start-up.
+    pub fn open(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<LockedFolder> {
+        let root = path.into();
+        let in_use = claim(&root).map_err(|e| unavailable("open the folder of locked objects", e))?;
+        Ok(LockedFolder::new(root, clock, Some(in_use)))
+    }
+
+    /// Opens a folder to read it, and changes nothing in it: it may be a copy on a read-only disk.
+    pub fn open_read_only(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<LockedFolder> {
+        let root = path.into();
+        fs::read_dir(&root).map_err(|e| unavailable("open the folder of locked objects", e))?;
+        Ok(LockedFolder::new(root, clock, None))
+    }
+
+    fn new(root: PathBuf, clock: Arc<dyn Clock>, in_use: Option<File>) -> LockedFolder {
+        LockedFolder {
+            folder: Arc::new(Folder {
+                root,
+                clock,
+                counter: AtomicU64::new(0),
+                durable: Mutex::default(),
+                retention: Mutex::default(),
+                in_use,
+            }),
+        }
+    }
+
+    /// Deletes an object whose retention is over. What the bucket's lifecycle rules do in the cloud.
+    pub async fn expire(&self, key: &ObjectKey) -> Result<Expiry> {
+        let key = key.clone();
+        self.blocking("delete an expired object", true, move |folder| folder.expire(&key)).await
+    }
+
+    /// Lengthens an object's retention, never shortens it; returns what it then is, or `None` if there is no
+    /// object.
+    pub async fn extend(&self, key: &ObjectKey, retain_until: Timestamp) -> Result<Option<Timestamp>> {
+        let key = key.clone();
+        let doing = "lengthen an object's retention";
+        self.blocking(doing, true, move |folder| folder.extend(&key, retain_until)).await
+    }
+
+    /// Runs file I/O where it can block. If the caller goes away meanwhile, it is still done to its end.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        writes: bool,
+        work: impl FnOnce(&Folder) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if writes && self.folder.in_use.is_none() {
+            return Err(Error::new(Code::Internal, format!("{doing}: the folder was opened for reading")));
+        }
+        let folder = Arc::clone(&self.folder);
+        let done = tokio::task::spawn_blocking(move || work(&folder)).await;
+        match done {
+            Ok(done) => done.map_err(|e| unavailable(doing, e)),
+            Err(stopped) => Err(Error::unavailable(doing).with_source(stopped)),
+        }
+    }
+}
+
+#[async_trait]
+impl LockedObjects for LockedFolder {
+    async fn put_if_absent(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        retain_until: Timestamp,
+    ) -> Result<PutIfAbsent> {
+        let key = key.clone();
+        let doing = "write a locked object";
+        self.blocking(doing, true, move |folder| folder.put_if_absent(&key, &bytes, retain_until)).await
+    }
+
+    async fn object(&self, key: &ObjectKey) -> Result<Option<StoredObject>> {
+        let key = key.clone();
+        self.blocking("read a locked object", false, move |folder| folder.object(&key)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let work = move |folder: &Folder| folder.list(&prefix, after.as_deref().unwrap_or(""), limit);
+        self.blocking("list locked objects", false, work).await
+    }
+}
+
+fn unavailable(doing: &str, source: io::Error) -> Error {
+    Error::unavailable(doing).with_source(source)
+}
+
+/// Creates the folder, takes the lock of its users, and cleans up if there is no other user.
+fn claim(root: &Path) -> io::Result<File> {
+    let temporary = root.join(TEMPORARY);
+    fs::create_dir_all(&temporary)?;
+    sync_dir(root)?;
+    if let Some(parent) = root.canonicalize()?.parent() {
+        sync_dir(parent)?;
+    }
+    let in_use = File::options().create(true).append(true).open(temporary.join(IN_USE))?;
+    match in_use.try_lock() {
+        Ok(()) => {
+            // Nobody else writes here, and the lock dies with its process: all of this is a crash's.
+            for entry in fs::read_dir(&temporary)? {
+                let entry = entry?;
+                if entry.file_name() != IN_USE {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            in_use.unlock()?;
+        }
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    in_use.lock_shared()?;
+    Ok(in_use)
+}
+
+/// Makes the names in a folder durable.
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// A retention as a file time, rounded up to the second for disks that keep no more.
+fn file_time(retain_until: Timestamp) -> FileTimes {
+    let time = UNIX_EPOCH + Duration::from_secs(retain_until.ms().div_ceil(1000));
+    FileTimes::new().set_modified(time)
+}
+
+/// The retention of an object's file.
+fn retention(file: &File) -> io::Result<Timestamp> {
+    Ok(timestamp(file.metadata()?.modified()?))
+}
+
+/// `None` where there is no such file.
+fn if_found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A file below `.tmp`, removed when it is done with: by then it has its name, or never will.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What stays is removed at the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Folder {
+    fn path(&self, key: &ObjectKey) -> PathBuf {
+        // A key is made by `layout` alone: relative, and without `.` or `..`.
+        self.root.join(key.as_str())
+    }
+
+    fn put_if_absent(
+        &self,
+        key: &ObjectKey,
+        bytes: &[u8],
+        retain_until: Timestamp,
+    ) -> io::Result<PutIfAbsent> {
+        let path = self.path(key);
+        let parent = path.parent().ok_or(ErrorKind::InvalidFilename)?;
+        if path.try_exists()? {
+            return self.exists(parent);
+        }
+        let temporary = self.write_temporary(bytes, retain_until)?;
+        // A crash here leaves empty folders, which nobody lists.
+        self.make_durable(parent)?;
+        // A crash here leaves a temporary file, which the next start removes.
+        match fs::hard_link(&temporary.path, &path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return self.exists(parent),
+            Err(e) => return Err(e),
+        }
+        // A crash here, or a failure below, leaves the whole object or nothing; the caller was told neither.
+        sync_dir(parent)?;
+        Ok(PutIfAbsent::Created(VERSION.to_owned()))
+    }
+
+    /// Whoever is told of an object builds on it, so its name must be on disk even if its writer has not yet
+    /// come to that.
+    fn exists(&self, parent: &Path) -> io::Result<PutIfAbsent> {
+        self.make_durable(parent)?;
+        sync_dir(parent)?;
+        Ok(PutIfAbsent::Exists)
+    }
+
+    /// A file that lacks nothing but its name, on disk.
+    fn write_temporary(&self, bytes: &[u8], retain_until: Timestamp) -> io::Result<Temporary> {
+        let folder = self.root.join(TEMPORARY);
+        let (mut file, temporary) = loop {
+            let n = self.counter.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{}-{n}", std::process::id()));
+            match File::create_new(&path) {
+                Ok(file) => break (file, Temporary { path }),
+                // Of another process with our id, in another container.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        };
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(READ_ONLY))?;
+        // Last: writing sets it too.
+        file.set_times(file_time(retain_until))?;
+        file.sync_all()?;
+        Ok(temporary)
+    }
+
+    /// Creates a folder and those above it, and sees to it that their names are on disk: once per process, for
+    /// another process may have created one and not come further.
+    fn make_durable(&self, folder: &Path) -> io::Result<()> {
+        if folder == self.root || self.durable().contains(folder) {
+            return Ok(());
+        }
+        let parent = folder.parent().ok_or(ErrorKind::InvalidFilename)?;
+        self.make_durable(parent)?;
+        match fs::create_dir(folder) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+        sync_dir(parent)?;
+        self.durable().insert(folder.to_owned());
+        Ok(())
+    }
+
+    fn durable(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn object(&self, key: &ObjectKey) -> io::Result<Option<StoredObject>> {
+        let Some(mut file) = if_found(File::open(self.path(key)))? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let retain_until = retention(&file)?;
+        Ok(Some(StoredObject { bytes: bytes.into(), version: VERSION.to_owned(), retain_until }))
+    }
+
+    fn expire(&self, key: &ObjectKey) -> io::Result<Expiry> {
+        let path = self.path(key);
+        let _held = self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = if_found(File::open(&path))? else {
+            return Ok(Expiry::Absent);
+        };
+        let retain_until = retention(&file)?;
+        if self.clock.now() < retain_until {
+            return Ok(Expiry::Locked(retain_until));
+        }
+        fs::remove_file(&path)?;
+        sync_dir(path.parent().ok_or(ErrorKind::InvalidFilename)?)?;
+        Ok(Expiry::Deleted)
+    }
+
+    fn extend(&self, key: &ObjectKey, retain_until: Timestamp) -> io::Result<Option<Timestamp>> {
+        let _held = self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = if_found(File::open(self.path(key)))? else {
+            return Ok(None);
+        };
+        if retain_until > retention(&file)? {
+            // The owner of a file may set its times without the right to write to it.
+            file.set_times(file_time(retain_until))?;
+        }
+        // Even if it was long enough: the call that made it so may have failed before this.
+        file.sync_all()?;
+        retention(&file).map(Some)
+    }
+
+    fn list(&self, prefix: &str, after: &str, limit: usize) -> io::Result<Vec<ListedObject>> {
+        let mut listing = Listing { prefix, after, limit, found: Vec::new() };
+        // No key has such parts, so that a prefix can't lead out of the folder or into `.tmp`.
+        let (folder, _) = prefix.rsplit_once('/').unwrap_or_default();
+        let strange = |part: &str| matches!(part, "" | "." | ".." | TEMPORARY) || part.contains('\0');
+        if !prefix.contains('/') {
+            listing.visit(&self.root, "")?;
+        } else if !folder.split('/').any(strange) {
+            listing.visit(&self.root.join(folder), &format!("{folder}/"))?;
+        }
+        Ok(listing.found)
+    }
+}
+
+/// A walk in the order of keys.
+struct Listing<'a> {
+    prefix: &'a str,
+    after: &'a str,
+    limit: usize,
+    found: Vec<ListedObject>,
+}
+
+impl Listing<'_> {
+    /// Lists what is below a folder, whose key is empty or ends in `/`.
+    fn visit(&mut self, folder: &Path, folder_key: &str) -> io::Result<()> {
+        let Some(entries) = if_found(fs::read_dir(folder))? else {
+            return Ok(());
+        };
+        let mut keys = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            // A name that is not UTF-8 is none of ours; it is shown as well as it can be, not hidden.
+            let name = entry.file_name();
+            let mut key = format!("{folder_key}{}", name.to_string_lossy());
+            let is_folder = entry.file_type()?.is_dir();
+            if is_folder {
+                if key == TEMPORARY {
+                    continue;
+                }
+                // Sorted as it goes on in keys: `a-b/` comes before `a/`.
+                key.push('/');
+            }
+            let in_prefix = key.starts_with(self.prefix) || is_folder && self.prefix.starts_with(&key);
+            let is_after = key.as_str() > self.after || is_folder && self.after.starts_with(&key);
+            if in_prefix && is_after {
+                keys.push((key, is_folder, entry));
+            }
+        }
+        keys.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+        for (key, is_folder, entry) in keys {
+            if self.found.len() >= self.limit {
+                break;
+            }
+            if is_folder {
+                self.visit(&entry.path(), &key)?;
+            } else if let Some(metadata) = if_found(entry.metadata())? {
+                self.found.push(ListedObject { key, bytes: metadata.len() });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use std::os::unix::fs::MetadataExt;
+    use stele::access::LogNumber;
+    use stele::id::TenantId;
+    use stele::layout::{self, Object};
+    use stele::tlog::hash::LeafIndex;
+
+    fn key(first: u64) -> ObjectKey {
+        let tenant = TenantId::parse("org_acme").unwrap();
+        Object::Segment { tenant, log: LogNumber(0), first: LeafIndex::new(first) }.key()
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    fn open(dir: &tempfile::TempDir) -> (LockedFolder, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(at(1_800_000_000_000)));
+        (LockedFolder::open(dir.path().join("archive"), clock.clone()).unwrap(), clock)
+    }
+
+    async fn put(folder: &LockedFolder, key: &ObjectKey, until: Timestamp) -> PutIfAbsent {
+        folder.put_if_absent(key, Bytes::from_static(b"leaves"), until).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_folder_passes_the_suite() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = open(&dir);
+        crate::contract::objects::locked_objects(&folder).await;
+        let left = fs::read_dir(dir.path().join("archive/.tmp")).unwrap();
+        assert_eq!(left.map(|e| e.unwrap().file_name()).collect::<Vec<_>>(), [IN_USE]);
+    }
+
+    #[tokio::test]
+    async fn two_openers_of_one_folder_have_one_winner() {
+        let dir = tempfile::tempdir().unwrap();
+        let ((a, _), (b, _)) = (open(&dir), open(&dir));
+        for first in 0..20 {
+            let key = key(first);
+            let outcomes = [put(&a, &key, at(0)), put(&b, &key, at(0))];
+            let outcomes = futures_util::future::join_all(outcomes).await;
+            assert_eq!(outcomes.iter().filter(|o| **o != PutIfAbsent::Exists).count(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_are_read_only_files_with_one_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = open(&dir);
+        put(&folder, &key(0), at(1_900_000_000_001)).await;
+        let metadata = fs::metadata(dir.path().join("archive").join(key(0).as_str())).unwrap();
+        assert_eq!(metadata.mode() & 0o777, READ_ONLY);
+        assert_eq!(metadata.nlink(), 1);
+        assert_eq!(metadata.mtime(), 1_900_000_001, "rounded up, never down");
+    }
+
+    #[tokio::test]
+    async fn an_object_is_deleted_after_its_retention_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, clock) = open(&dir);
+        let until = at(1_900_000_000_000);
+        put(&folder, &key(0), until).await;
+        assert_eq!(folder.expire(&key(1)).await.unwrap(), Expiry::Absent);
+        for now in [0, until.ms() - 1] {
+            clock.set(at(now));
+            assert_eq!(folder.expire(&key(0)).await.unwrap(), Expiry::Locked(until));
+        }
+        assert!(folder.object(&key(0)).await.unwrap().is_some());
+        clock.set(until);
+        assert_eq!(folder.expire(&key(0)).await.unwrap(), Expiry::Deleted);
+        assert!(folder.object(&key(0)).await.unwrap().is_none());
+        assert!(matches!(put(&folder, &key(0), until).await, PutIfAbsent::Created(_)));
+    }
+
+    #[tokio::test]
+    async fn a_retention_gets_longer_never_shorter_and_outlives_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = open(&dir);
+        let (short, long) = (at(1_900_000_000_000), at(2_000_000_000_000));
+        put(&folder, &key(0), short).await;
+        assert_eq!(folder.extend(&key(0), long).await.unwrap(), Some(long));
+        assert_eq!(folder.extend(&key(0), short).await.unwrap(), Some(long));
+        assert_eq!(folder.extend(&key(1), long).await.unwrap(), None);
+        drop(folder);
+        let (folder, clock) = open(&dir);
+        assert_eq!(folder.object(&key(0)).await.unwrap().unwrap().retain_until, long);
+        clock.set(short);
+        assert_eq!(folder.expire(&key(0)).await.unwrap(), Expiry::Locked(long));
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_is_removed_unless_another_process_may_be_writing_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = open(&dir);
+        let left = dir.path().join("archive/.tmp/1-0");
+        fs::write(&left, b"half").unwrap();
+        fs::set_permissions(&left, Permissions::from_mode(READ_ONLY)).unwrap();
+        let (second, _) = open(&dir);
+        assert!(left.exists(), "the first opener still writes");
+        assert!(folder.list("", None, 10).await.unwrap().is_empty(), "not an object");
+        drop((folder, second));
+        let (folder, _) = open(&dir);
+        assert!(!left.exists());
+        assert!(matches!(put(&folder, &key(0), at(0)).await, PutIfAbsent::Created(_)));
+    }
+
+    #[tokio::test]
+    async fn a_folder_opened_for_reading_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::default());
+        assert!(LockedFolder::open_read_only(dir.path().join("none"), clock.clone()).is_err());
+        let copy = dir.path().join("copy");
+        let path = copy.join(key(0).as_str());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"leaves").unwrap();
+        let folder = LockedFolder::open_read_only(&copy, clock).unwrap();
+        assert_eq!(folder.object(&key(0)).await.unwrap().unwrap().bytes, "leaves");
+        assert_eq!(folder.list(layout::SEGMENTS, None, 9).await.unwrap().len(), 1);
+        assert!(folder.put_if_absent(&key(1), Bytes::new(), at(0)).await.is_err());
+        assert!(folder.expire(&key(0)).await.is_err());
+        assert!(!copy.join(TEMPORARY).exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_none_of_ours_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = open(&dir);
+        put(&folder, &key(0), at(0)).await;
+        fs::write(dir.path().join("archive/segments/planted"), b"x").unwrap();
+        let listed = folder.list("", None, 9).await.unwrap();
+        assert_eq!(
+            listed.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(),
+            ["segments/planted", key(0).as_str()]
+        );
+    }
+}

@@ -1,0 +1,318 @@
+//! The ports of the hot store and of control in memory, for tests and simulations: the same answers as on
+//! DynamoDB, in the same order on every run. Nothing is kept, and its index is never behind.
+
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use stele::access::{ApiKey, KeyHash, LogNumber, Tenant, TenantRecord};
+use stele::id::{EventId, TenantId};
+use stele::ports::{
+    ApiKeys, Heads, HotIndex, HotStore, IdRange, Order, Put, PutOutcome, Tenants,
+};
+use stele::record::Record;
+use stele::segment::{Head, IndexEntry};
+use stele::time::{Day, Timestamp};
+use stele::tlog::hash::{LeafIndex, TreeSize};
+use stele::{Code, Error, Result};
+
+/// A hot store and a control table in memory, with the stream of what was inserted.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: BTreeMap<(TenantId, EventId), StoredEvent>,
+    remembered: BTreeMap<(TenantId, String), (EventId, Timestamp)>,
+    late: BTreeSet<(TenantId, Day, Day)>,
+    stream: Vec<Record>,
+    tenants: BTreeMap<TenantId, TenantRecord>,
+    keys: BTreeMap<KeyHash, ApiKey>,
+    key_hashes: BTreeMap<String, KeyHash>,
+    heads: BTreeMap<(TenantId, LogNumber), Head>,
+    index: BTreeMap<(TenantId, LogNumber), BTreeMap<LeafIndex, IndexEntry>>,
+}
+
+#[derive(Debug)]
+struct StoredEvent {
+    record: Record,
+    expires: Timestamp,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new() -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    /// The records inserted since the last call, in order: what a stream would carry.
+    pub fn take_stream(&self) -> Vec<Record> {
+        std::mem::take(&mut self.lock().stream)
+    }
+
+    /// Forgets what may be forgotten, as DynamoDB's TTL does some time later.
+    pub fn sweep(&self, now: Timestamp) {
+        let mut inner = self.lock();
+        inner.events.retain(|_, event| event.expires > now);
+        inner.remembered.retain(|_, (_, until)| *until > now);
+    }
+
+    /// Sets a head, or loses it, whatever it was: the caches' worst case, for tests.
+    pub fn force_head(&self, tenant: &Tenant, head: Option<Head>) {
+        let mut inner = self.lock();
+        match head {
+            Some(head) => inner.heads.insert(log_of(tenant), head),
+            None => inner.heads.remove(&log_of(tenant)),
+        };
+    }
+
+    /// Loses the whole segment index and all heads; what tenants, keys and events there are stays.
+    pub fn lose_caches(&self) {
+        let mut inner = self.lock();
+        inner.heads.clear();
+        inner.index.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Each call changes the maps in steps that can't panic half-way.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log_of(tenant: &Tenant) -> (TenantId, LogNumber) {
+    (tenant.id().clone(), tenant.log())
+}
+
+impl Inner {
+    /// A tenant's events in a range of ids; nothing for a range that ends before it begins.
+    fn range<'a>(
+        &'a self,
+        tenant: &Tenant,
+        range: IdRange,
+    ) -> impl DoubleEndedIterator<Item = &'a Record> + use<'a> {
+        let id = tenant.id();
+        let whole = (range.first <= range.last)
+            .then(|| self.events.range((id.clone(), range.first)..=(id.clone(), range.last)));
+        whole.into_iter().flatten().map(|(_, event)| &event.record)
+    }
+}
+
+/// The first `limit` of what passes, in the order asked for.
+fn listed<'a, T>(
+    records: impl DoubleEndedIterator<Item = &'a Record>,
+    order: Order,
+    limit: usize,
+    pass: impl Fn(&Record) -> bool,
+    of: impl Fn(&Record) -> T,
+) -> Vec<T> {
+    let records = records.filter(|record| pass(record));
+    match order {
+        Order::Ascending => records.take(limit).map(of).collect(),
+        Order::Descending => records.rev().take(limit).map(of).collect(),
+    }
+}
+
+#[async_trait]
+impl HotStore for MemoryStore {
+    async fn put(&self, tenant: &Tenant, put: &Put) -> Result<PutOutcome> {
+        let mut inner = self.lock();
+        let record = &put.record;
+        let key = (tenant.id().clone(), record.id);
+        if let Some(there) = inner.events.get(&key) {
+            return Ok(PutOutcome::Exists(there.record.clone()));
+        }
+        if let Some(remember) = &put.remember {
+            let name = (tenant.id().clone(), remember.name.clone());
+            if let Some((id, until)) = inner.remembered.get(&name)
+                && *until > remember.now
+                && let Some(there) = inner.events.get(&(tenant.id().clone(), *id))
+            {
+                return Ok(PutOutcome::Remembered(there.record.clone()));
+            }
+            inner.remembered.insert(name, (record.id, remember.until));
+        }
+        inner.events.insert(key, StoredEvent { record: record.clone(), expires: put.expires });
+        inner.stream.push(record.clone());
+        Ok(PutOutcome::Stored)
+    }
+
+    async fn record(&self, tenant: &Tenant, id: EventId) -> Result<Option<Record>> {
+        let inner = self.lock();
+        Ok(inner.events.get(&(tenant.id().clone(), id)).map(|event| event.record.clone()))
+    }
+
+    async fn records(&self, tenant: &Tenant, ids: &[EventId]) -> Result<Vec<Record>> {
+        let inner = self.lock();
+        let ids: BTreeSet<EventId> = ids.iter().copied().collect();
+        let found = ids.into_iter().filter_map(|id| inner.events.get(&(tenant.id().clone(), id)));
+        Ok(found.map(|event| event.record.clone()).collect())
+    }
+
+    async fn day(
+        &self,
+        tenant: &Tenant,
+        day: Day,
+        range: IdRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        let inner = self.lock();
+        let of_day = |record: &Record| record.id.time().day() == day;
+        Ok(listed(inner.range(tenant, range), order, limit, of_day, Record::clone))
+    }
+
+    async fn index(
+        &self,
+        tenant: &Tenant,
+        index: &HotIndex,
+        range: IdRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<EventId>> {
+        let inner = self.lock();
+        let matches = |record: &Record| match index {
+            HotIndex::Actor(id) => record.actor_id == *id,
+            HotIndex::Resource(id) => record.resource_id.as_ref() == Some(id),
+            HotIndex::Action(action) => record.action == *action,
+        };
+        Ok(listed(inner.range(tenant, range), order, limit, matches, |record| record.id))
+    }
+
+    async fn mark_late(&self, tenant: &Tenant, received: Day, occurred: Day) -> Result<()> {
+        self.lock().late.insert((tenant.id().clone(), received, occurred));
+        Ok(())
+    }
+
+    async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>> {
+        let inner = self.lock();
+        let own = inner.late.iter().filter(|(id, day, _)| {
+            id == tenant.id() && received.is_none_or(|received| received == *day)
+        });
+        Ok(own.map(|(_, received, occurred)| (*received, *occurred)).collect())
+    }
+}
+
+#[async_trait]
+impl Tenants for MemoryStore {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>> {
+        Ok(self.lock().tenants.get(id).cloned())
+    }
+
+    async fn create_tenant(&self, record: &TenantRecord) -> Result<TenantRecord> {
+        let id = TenantId::parse(&record.tenant_id).ok_or_else(|| {
+            Error::new(Code::Internal, format!("`{}` is not a tenant id", record.tenant_id))
+        })?;
+        Ok(self.lock().tenants.entry(id).or_insert_with(|| record.clone()).clone())
+    }
+
+    async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantRecord>> {
+        let inner = self.lock();
+        let behind = inner.tenants.iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
+        Ok(behind.take(limit).map(|(_, record)| record.clone()).collect())
+    }
+}
+
+#[async_trait]
+impl ApiKeys for MemoryStore {
+    async fn api_key(&self, hash: KeyHash) -> Result<Option<ApiKey>> {
+        Ok(self.lock().keys.get(&hash).cloned())
+    }
+
+    async fn create_api_key(&self, hash: KeyHash, key: &ApiKey) -> Result<()> {
+        let mut inner = self.lock();
+        let by_hash = inner.keys.get(&hash).map(|there| there.key_id == key.key_id);
+        let by_id = inner.key_hashes.get(&key.key_id).map(|there| *there == hash);
+        match (by_hash, by_id) {
+            (None, None) => {
+                inner.keys.insert(hash, key.clone());
+                inner.key_hashes.insert(key.key_id.clone(), hash);
+                Ok(())
+            }
+            (Some(true), Some(true)) => Ok(()),
+            _ => Err(Error::new(Code::Internal, format!("the API key `{}` or its text is taken", key.key_id))),
+        }
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>> {
+        let inner = self.lock();
+        Ok(inner.key_hashes.values().filter_map(|hash| inner.keys.get(hash).cloned()).collect())
+    }
+
+    async fn revoke_api_key(&self, key_id: &str, now: Timestamp) -> Result<Option<ApiKey>> {
+        let mut inner = self.lock();
+        let Some(hash) = inner.key_hashes.get(key_id).copied() else {
+            return Ok(None);
+        };
+        let key = inner.keys.get_mut(&hash);
+        Ok(key.map(|key| {
+            key.revoked_ms.get_or_insert(now.ms());
+            key.clone()
+        }))
+    }
+}
+
+#[async_trait]
+impl Heads for MemoryStore {
+    async fn head(&self, tenant: &Tenant) -> Result<Option<Head>> {
+        Ok(self.lock().heads.get(&log_of(tenant)).cloned())
+    }
+
+    async fn advance(&self, tenant: &Tenant, expected: Option<u64>, head: &Head) -> Result<bool> {
+        let mut inner = self.lock();
+        let there = inner.heads.get(&log_of(tenant)).map(|there| there.revision);
+        if there == expected {
+            inner.heads.insert(log_of(tenant), head.clone());
+        }
+        Ok(there == expected)
+    }
+
+    async fn put_index(&self, tenant: &Tenant, entry: &IndexEntry) -> Result<()> {
+        self.lock().index.entry(log_of(tenant)).or_default().insert(entry.first, entry.clone());
+        Ok(())
+    }
+
+    async fn index_below(&self, tenant: &Tenant, size: TreeSize, limit: usize) -> Result<Vec<IndexEntry>> {
+        let inner = self.lock();
+        let entries = inner.index.get(&log_of(tenant)).into_iter();
+        let below = entries.flat_map(|entries| entries.range(..size.next_index()).rev());
+        Ok(below.take(limit).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn drop_index(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {
+        if let Some(entries) = self.lock().index.get_mut(&log_of(tenant)) {
+            entries.split_off(&from);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::sample::{record, tenant};
+    use crate::contract::{api_keys, heads, hot, tenants};
+
+    #[tokio::test]
+    async fn it_keeps_the_contracts() {
+        let store = MemoryStore::new();
+        hot::suite(&store, "m").await;
+        tenants::suite(&store, "m").await;
+        api_keys::suite(&store, "m").await;
+        heads::suite(&store, "m").await;
+    }
+
+    #[tokio::test]
+    async fn the_stream_carries_each_insert_once_in_order() {
+        let (store, tenant) = (MemoryStore::new(), tenant("acme"));
+        let records = [7, 3, 5].map(|n| record(&tenant, 1_767_225_600_000 + n, 1));
+        for record in records.iter().chain(&records) {
+            let put = Put { record: record.clone(), expires: Timestamp::from_ms(9), remember: None };
+            store.put(&tenant, &put).await.unwrap();
+        }
+        assert_eq!(store.take_stream(), records);
+        assert_eq!(store.take_stream(), []);
+        store.sweep(Timestamp::from_ms(9));
+        assert_eq!(store.record(&tenant, records[0].id).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! A batch: each event on its own, one bad event never costs the others.
+
+use crate::Ingest;
+use crate::accept::{ReceiptJson, Sending, WarningJson, refuse_idempotency_key};
+use crate::body::{self, Media};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::StatusCode;
+use http::request::Parts;
+use serde::Serialize;
+use std::collections::HashMap;
+use stele::access::Grant;
+use stele::error::{Code, Error, Result};
+use stele::event::{BatchForm, batch_items};
+use stele::limits;
+use stele::problem::Problem;
+use stele_adapters::http::{self as answers, Response};
+
+/// Puts under way at once for one batch.
+const PUTS_AT_ONCE: usize = 32;
+
+#[derive(Serialize)]
+struct BatchJson<'a> {
+    accepted: usize,
+    replayed: usize,
+    rejected: usize,
+    results: Vec<ItemJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct ItemJson<'a> {
+    index: usize,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<WarningJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem<'a>>,
+}
+
+impl Ingest {
+    pub(crate) async fn send_batch(
+        &self,
+        grant: &Grant,
+        parts: &Parts,
+        body: Bytes,
+        request_id: &str,
+    ) -> Result<Response> {
+        refuse_idempotency_key(parts)?;
+        let format = match body::media(&parts.headers)? {
+            Media::Json => BatchForm::Json,
+            Media::NdJson => BatchForm::Ndjson,
+        };
+        let body = body::unpacked(&parts.headers, body, limits::BATCH_BYTES_MAX, Code::BatchTooLarge)?;
+        let items = batch_items(&body, format)?;
+        if items.len() > limits::BATCH_EVENTS_MAX {
+            return Err(Error::new(
+                Code::BatchTooLarge,
+                format!("{} events in one batch; at most {} are taken", items.len(), limits::BATCH_EVENTS_MAX),
+            ));
+        }
+        let sending = Sending { grant, now: self.clock.now(), idempotency_key: None };
+        // Equal texts are one event sent twice: one after the other, so that the second is told it is a replay.
+        let mut groups = HashMap::<&[u8], Vec<usize>>::new();
+        for (index, item) in items.iter().enumerate() {
+            groups.entry(item).or_default().push(index);
+        }
+        let groups: Vec<(&[u8], Vec<usize>)> = groups.into_iter().collect();
+        let mut outcomes: Vec<(usize, _)> = stream::iter(groups.into_iter().map(|(item, indexes)| async move {
+            let mut outcomes = Vec::with_capacity(indexes.len());
+            for index in indexes {
+                outcomes.push((index, self.accept(sending, item).await));
+            }
+            outcomes
+        }))
+        .buffer_unordered(PUTS_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+        outcomes.sort_by_key(|(index, _)| *index);
+
+        let mut answer = BatchJson { accepted: 0, replayed: 0, rejected: 0, results: Vec::new() };
+        let errors: Vec<Option<&Error>> = outcomes.iter().map(|(_, o)| o.as_ref().err()).collect();
+        for error in errors.iter().flatten().filter(|e| e.code().status() >= 500) {
+            tracing::error!(request_id, %error, "an event of a batch was not stored");
+        }
+        for ((index, outcome), error) in outcomes.iter().zip(&errors) {
+            let mut item = ItemJson {
+                index: *index,
+                status: 0,
+                id: None,
+                receipt: None,
+                warnings: Vec::new(),
+                error: error.map(Problem::of_item),
+            };
+            match outcome {
+                Ok(receipt) => {
+                    item.status = if receipt.replayed { 200 } else { 201 };
+                    item.id = Some(receipt.record.id.shown());
+                    item.receipt = Some(ReceiptJson::of(&receipt.record));
+                    item.warnings = WarningJson::all(receipt.warnings.clone());
+                    if receipt.replayed { answer.replayed += 1 } else { answer.accepted += 1 }
+                }
+                Err(error) => {
+                    item.status = error.code().status();
+                    answer.rejected += 1;
+                }
+            }
+            answer.results.push(item);
+        }
+        Ok(answers::json(StatusCode::OK, &answer))
+    }
+}

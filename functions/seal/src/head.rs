@@ -1,0 +1,126 @@
+//! Whether a head may be trusted: held against the stored objects at least once a day, because the keys of old
+//! segments are free again after they expire and an old head must never commit there.
+
+use crate::sealing::{ATTEMPTS_MAX, Seal, retrying, segment_key};
+use stele::access::Tenant;
+use stele::error::{Error, Kind, Result};
+use stele::layout::{self, Object, ObjectKey};
+use stele::limits;
+use stele::segment::Head;
+use stele::tlog::hash::{LeafIndex, TreeSize};
+
+/// Keys listed at once.
+const LIST_PAGE: usize = 1_000;
+
+impl Seal {
+    /// The head, if it is trusted; else the head after it was held against the stored objects.
+    pub(crate) async fn trusted_head(&self, tenant: &Tenant) -> Result<Head> {
+        for _ in 0..ATTEMPTS_MAX {
+            let now = self.clock.now();
+            match retrying(|| self.heads.head(tenant)).await? {
+                // A head validated in the future comes from a clock that was wrong: it is not trusted either.
+                Some(head)
+                    if head.validated_at <= now
+                        && head.validated_at.plus_ms(limits::HEAD_TRUST_MS) >= now =>
+                {
+                    return Ok(head);
+                }
+                stale => {
+                    if let Some(head) = self.revalidate(tenant, stale).await? {
+                        return Ok(head);
+                    }
+                }
+            }
+        }
+        Err(Error::unavailable(format!("the head of `{}` moves too fast to be validated", tenant.id())))
+    }
+
+    /// Walks from a head (or from nothing) to the end of what is stored, adopting every segment on the way.
+    /// `None` when somebody else moved the head meanwhile.
+    async fn revalidate(&self, tenant: &Tenant, stale: Option<Head>) -> Result<Option<Head>> {
+        let now = self.clock.now();
+        let expected = stale.as_ref().map(|h| h.revision);
+        let mut head = stale.unwrap_or_else(|| Head::empty(now));
+        if let Some(last) = head.size().last_index() {
+            self.check_last_segment(tenant, &head, last).await?;
+        }
+        // From here on it counts as validated; every advance below carries that along.
+        head.validated_at = now;
+        let mut adopted = false;
+        loop {
+            let next = segment_key(tenant, head.size().next_index());
+            let Some((committed, _)) = self.adopt(tenant, &head, &next).await? else { break };
+            match self.advance(tenant, head, &committed).await? {
+                Some(advanced) => head = advanced,
+                None => return Ok(None),
+            }
+            adopted = true;
+        }
+        self.check_nothing_beyond(tenant, &head).await?;
+        if adopted {
+            return Ok(Some(head));
+        }
+        let mut validated = Head { revision: head.revision + 1, ..head };
+        if self.publishing_is_due(&validated) {
+            validated.published = self.publish(tenant, &validated, None).await?;
+        }
+        let moved = self.heads.advance(tenant, expected, &validated).await;
+        match moved {
+            Ok(true) => Ok(Some(validated)),
+            Ok(false) => Ok(None),
+            Err(error) if error.kind() == Kind::Unavailable => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The segment the head ends with must be there and end where the head says.
+    async fn check_last_segment(&self, tenant: &Tenant, head: &Head, last: LeafIndex) -> Result<()> {
+        let entries = retrying(|| self.heads.index_below(tenant, head.size(), 1)).await?;
+        let at = format!("head of `{}`", tenant.id());
+        let Some(entry) = entries.first().filter(|e| e.end == head.size()) else {
+            return Err(Error::corrupt(at, format!("an index entry that holds leaf {last}"), "none"));
+        };
+        let key = segment_key(tenant, entry.first);
+        let stored = retrying(|| self.objects.object(&key)).await?;
+        let bytes = stored.ok_or_else(|| Error::corrupt(&key, "the head's last segment", "nothing"))?.bytes;
+        let segment = stele_adapters::parquet::decode_segment(tenant.id(), key.as_str(), bytes)?;
+        if segment.header.after != head.edge {
+            return Err(Error::corrupt(
+                at,
+                format!("root {} of `{key}`", segment.header.after.root()),
+                head.edge.root(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// No stored segment or checkpoint may lie beyond the end that was found: that would mean a hole before it,
+    /// and committing into a hole would fork the log.
+    pub(crate) async fn check_nothing_beyond(&self, tenant: &Tenant, head: &Head) -> Result<()> {
+        let (id, log) = (tenant.id(), tenant.log());
+        for (prefix, after) in [
+            (layout::segments_of(id, log), segment_key(tenant, head.size().next_index())),
+            (
+                layout::checkpoints_of(id, log),
+                Object::Checkpoint { tenant: id.clone(), log, size: head.size() }.key(),
+            ),
+        ] {
+            let beyond = retrying(|| self.objects.list(&prefix, Some(after.as_str()), LIST_PAGE)).await?;
+            for object in beyond {
+                let end = match ObjectKey::parse(&object.key) {
+                    Some(Object::Segment { first, .. }) => first.size_after(),
+                    Some(Object::Checkpoint { size, .. } | Object::Manifest { size, .. }) => size,
+                    Some(Object::PublicKey { .. }) | None => TreeSize::ZERO,
+                };
+                if end > head.size() {
+                    return Err(Error::corrupt(
+                        format!("log of `{id}`"),
+                        format!("nothing beyond leaf {}", head.size()),
+                        format!("`{}`", object.key),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! Identities: tenants and events. Parsed once, then carried as types.
+
+use crate::limits::ID_BYTES_MAX;
+use crate::time::Timestamp;
+use std::{fmt, sync::Arc};
+
+/// A tenant's name, well formed and nothing more: whoever holds one has proved nothing. Stores ask for a
+/// [`crate::access::Tenant`], which only authentication and the system's own records can make.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(Arc<str>);
+
+impl TenantId {
+    /// Parses `^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`.
+    pub fn parse(text: &str) -> Option<TenantId> {
+        let fits = matches!(text.len(), 1..=128)
+            && text.as_bytes()[0].is_ascii_alphanumeric()
+            && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'));
+        fits.then(|| TenantId(text.into()))
+    }
+
+    /// The name as sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.0)
+    }
+}
+
+/// A UUIDv7 (RFC 9562 §5.7) whose 48-bit time is the event's `occurred_at`. Its order is the order of
+/// listings: by `occurred_at`, then by the random bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(u128);
+
+const VERSION_AND_VARIANT: u128 = (0x7 << 76) | (0b10 << 62);
+const VERSION_AND_VARIANT_MASK: u128 = (0xf << 76) | (0b11 << 62);
+
+impl EventId {
+    /// From a time and 74 random bits (the low 74 of `random`).
+    pub const fn new(time: Timestamp, random: u128) -> EventId {
+        let rand_a = (random >> 62) & 0xfff;
+        let rand_b = random & ((1 << 62) - 1);
+        EventId(((time.ms() as u128) << 80) | VERSION_AND_VARIANT | (rand_a << 64) | rand_b)
+    }
+
+    /// The smallest id of a millisecond.
+    pub const fn first_at(time: Timestamp) -> EventId {
+        EventId::new(time, 0)
+    }
+
+    /// The largest id of a millisecond.
+    pub const fn last_at(time: Timestamp) -> EventId {
+        EventId::new(time, u128::MAX)
+    }
+
+    /// Parses 32 hexadecimal digits, hyphenated, in either case, with or without `evt_`; only version 7.
+    pub fn parse(text: &str) -> Option<EventId> {
+        let b = text.strip_prefix("evt_").unwrap_or(text).as_bytes();
+        if b.len() != 36 {
+            return None;
+        }
+        let mut value = 0_u128;
+        for (place, c) in b.iter().enumerate() {
+            if matches!(place, 8 | 13 | 18 | 23) {
+                if *c != b'-' {
+                    return None;
+                }
+            } else {
+                value = (value << 4) | u128::from((*c as char).to_digit(16)?);
+            }
+        }
+        let fits = value & VERSION_AND_VARIANT_MASK == VERSION_AND_VARIANT
+            && value >> 80 <= u128::from(Timestamp::MAX.ms());
+        fits.then_some(EventId(value))
+    }
+
+    /// When the event occurred.
+    pub const fn time(self) -> Timestamp {
+        Timestamp::from_ms((self.0 >> 80) as u64)
+    }
+
+    /// The 128 bits, most significant first.
+    pub const fn to_u128(self) -> u128 {
+        self.0
+    }
+
+    /// Lower case, hyphenated, without a prefix: as leaves and stores hold it.
+    pub fn to_bytes(self) -> [u8; 36] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut out = [b'-'; 36];
+        let mut shift = 128;
+        for (place, slot) in out.iter_mut().enumerate() {
+            if !matches!(place, 8 | 13 | 18 | 23) {
+                shift -= 4;
+                *slot = HEX[(self.0 >> shift) as usize & 0xf];
+            }
+        }
+        out
+    }
+
+    /// As people see it: `evt_` and the id.
+    pub fn shown(self) -> String {
+        format!("evt_{self}")
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(std::str::from_utf8(&self.to_bytes()).expect("hexadecimal digits are ASCII"))
+    }
+}
+
+/// Whether a text can be an id of the client's making: 1 to 256 bytes, no control characters.
+pub fn is_client_id(text: &str) -> bool {
+    matches!(text.len(), 1..=ID_BYTES_MAX) && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn tenant_names_are_paths_and_keys() {
+        for good in ["a", "org_acme", "0.a-b_C", &"x".repeat(128)] {
+            assert!(TenantId::parse(good).is_some(), "{good}");
+        }
+        for bad in ["", "_a", ".a", "..", "a/b", "a b", "ä", "a=b", &"x".repeat(129)] {
+            assert!(TenantId::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn other_versions_of_uuid_are_not_event_ids() {
+        assert!(EventId::parse("evt_01980000-0000-7000-8000-000000000000").is_some());
+        assert!(EventId::parse("01980000-0000-4000-8000-000000000000").is_none());
+        assert!(EventId::parse("01980000-0000-7000-c000-000000000000").is_none());
+        assert!(EventId::parse("0198000000007000800000000000000000000").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn ids_parse_back_and_keep_their_time(ms in 0..=Timestamp::MAX.ms(), random: u128) {
+            let id = EventId::new(Timestamp::from_ms(ms), random);
+            prop_assert_eq!(EventId::parse(&id.to_string()), Some(id));
+            prop_assert_eq!(EventId::parse(&id.shown().to_uppercase().replacen("EVT_", "evt_", 1)), Some(id));
+            prop_assert_eq!(id.time().ms(), ms);
+            prop_assert!(EventId::first_at(id.time()) <= id && id <= EventId::last_at(id.time()));
+        }
+
+        #[test]
+        fn order_of_ids_is_order_of_time_then_text(a: (u32, u128), b: (u32, u128)) {
+            let [a, b] = [a, b].map(|(ms, r)| EventId::new(Timestamp::from_ms(u64::from(ms)), r));
+            prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
+        }
+    }
+}

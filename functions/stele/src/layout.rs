@@ -1,0 +1,168 @@
+//! Keys of locked objects: built here, parsed here, nowhere else.
+
+use crate::access::LogNumber;
+use crate::id::TenantId;
+use crate::tlog::hash::{LeafIndex, TreeSize};
+use std::fmt;
+
+/// What a locked object is, which is all its key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// Leaves from `first` on. No date in the key: two writers on two sides of midnight must collide.
+    Segment {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which log.
+        log: LogNumber,
+        /// The first leaf's index.
+        first: LeafIndex,
+    },
+    /// The signed checkpoint of a size.
+    Checkpoint {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which log.
+        log: LogNumber,
+        /// Of which tree size.
+        size: TreeSize,
+    },
+    /// The signed list of what is new at a size.
+    Manifest {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which log.
+        log: LogNumber,
+        /// Of which tree size.
+        size: TreeSize,
+    },
+    /// A public key with its time of service, as a JSON text.
+    PublicKey {
+        /// The key's id in hexadecimal.
+        key_id: String,
+    },
+}
+
+/// The key of a locked object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// As stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What the key names; `None` for a key we would not have made.
+    pub fn parse(text: &str) -> Option<Object> {
+        let object = parse(text)?;
+        (object.key().0 == text).then_some(object)
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where all segments lie.
+pub const SEGMENTS: &str = "segments/";
+/// Where all checkpoints and manifests lie.
+pub const CHECKPOINTS: &str = "checkpoints/";
+/// Where public keys lie.
+pub const PUBLIC_KEYS: &str = "keys/";
+
+/// The prefix of a log's segments.
+pub fn segments_of(tenant: &TenantId, log: LogNumber) -> String {
+    format!("{SEGMENTS}tenant_id={tenant}/log={log}/")
+}
+
+/// The prefix of a log's checkpoints and manifests.
+pub fn checkpoints_of(tenant: &TenantId, log: LogNumber) -> String {
+    format!("{CHECKPOINTS}tenant_id={tenant}/log={log}/")
+}
+
+impl Object {
+    /// Its key. Numbers have 20 digits, so that the order of keys is the order of numbers.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey(match self {
+            Object::Segment { tenant, log, first } => {
+                format!("{}{:020}.parquet", segments_of(tenant, *log), first.to_u64())
+            }
+            Object::Checkpoint { tenant, log, size } => {
+                format!("{}{:020}", checkpoints_of(tenant, *log), size.to_u64())
+            }
+            Object::Manifest { tenant, log, size } => {
+                format!("{}{:020}.manifest", checkpoints_of(tenant, *log), size.to_u64())
+            }
+            Object::PublicKey { key_id } => format!("{PUBLIC_KEYS}{key_id}.json"),
+        })
+    }
+}
+
+fn parse(text: &str) -> Option<Object> {
+    if let Some(rest) = text.strip_prefix(SEGMENTS) {
+        let (tenant, log, name) = log_path(rest)?;
+        let first = LeafIndex::new(number(name.strip_suffix(".parquet")?)?);
+        return Some(Object::Segment { tenant, log, first });
+    }
+    if let Some(rest) = text.strip_prefix(CHECKPOINTS) {
+        let (tenant, log, name) = log_path(rest)?;
+        return Some(match name.strip_suffix(".manifest") {
+            Some(size) => Object::Manifest { tenant, log, size: TreeSize::new(number(size)?) },
+            None => Object::Checkpoint { tenant, log, size: TreeSize::new(number(name)?) },
+        });
+    }
+    let key_id = text.strip_prefix(PUBLIC_KEYS)?.strip_suffix(".json")?;
+    let fits = !key_id.is_empty() && key_id.bytes().all(|c| c.is_ascii_alphanumeric());
+    fits.then(|| Object::PublicKey { key_id: key_id.to_owned() })
+}
+
+fn log_path(rest: &str) -> Option<(TenantId, LogNumber, &str)> {
+    let (tenant, rest) = rest.strip_prefix("tenant_id=")?.split_once('/')?;
+    let (log, name) = rest.strip_prefix("log=")?.split_once('/')?;
+    Some((TenantId::parse(tenant)?, LogNumber(log.parse().ok()?), name))
+}
+
+fn number(digits: &str) -> Option<u64> {
+    (digits.len() == 20 && digits.bytes().all(|c| c.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_parse_back(tenant in "[A-Za-z0-9][A-Za-z0-9_.-]{0,30}", log: u32, n: u64) {
+            let tenant = TenantId::parse(&tenant).unwrap();
+            let log = LogNumber(log);
+            for object in [
+                Object::Segment { tenant: tenant.clone(), log, first: LeafIndex::new(n) },
+                Object::Checkpoint { tenant: tenant.clone(), log, size: TreeSize::new(n) },
+                Object::Manifest { tenant: tenant.clone(), log, size: TreeSize::new(n) },
+            ] {
+                prop_assert_eq!(ObjectKey::parse(object.key().as_str()), Some(object));
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_key_or_not(text in "(segments/|checkpoints/|keys/)?(tenant_id=)?\\PC{0,60}") {
+            let _ = ObjectKey::parse(&text);
+        }
+    }
+
+    #[test]
+    fn a_key_we_would_not_have_made_is_nobodys() {
+        for bad in [
+            "segments/tenant_id=a/log=00/00000000000000000000.parquet",
+            "segments/tenant_id=a/log=0/0.parquet",
+            "segments/tenant_id=../log=0/00000000000000000000.parquet",
+            "segments/tenant_id=a/log=0/x/00000000000000000000.parquet",
+            "keys/../x.json",
+        ] {
+            assert_eq!(ObjectKey::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Stele's pure library: values in, values out.
+//!
+//! It decides *what*: which events are accepted and as which bytes, how leaves become a log, what a
+//! checkpoint says, which objects exist under which keys. It does no I/O and knows no clock, randomness,
+//! environment, cloud or async runtime; `stele-adapters` knows those.
+//!
+//! The `mod` lines are a table of contents: a module uses only what stands above it.
+
+pub mod limits;
+pub mod error;
+pub mod time;
+pub mod id;
+pub mod json;
+pub mod canonical;
+pub mod tlog;
+pub mod record;
+pub mod event;
+pub mod wire;
+pub mod access;
+pub mod layout;
+pub mod public_key;
+pub mod segment;
+pub mod ports;
+pub mod problem;
+pub mod routes;
+pub mod query;
+
+pub use error::{Code, Error, Kind, Result};

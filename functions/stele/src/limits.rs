@@ -1,0 +1,60 @@
+//! Every limit in one place. A number a user can run into is named in the error that enforces it.
+
+/// Bytes of a leaf: C2SP entry bundles carry a 16-bit length.
+pub const LEAF_BYTES_MAX: usize = 65_535;
+/// Bytes of the body of one event: a leaf at its largest, with room for white space and escapes.
+pub const EVENT_BODY_BYTES_MAX: usize = 512 * 1024;
+/// Events of one batch.
+pub const BATCH_EVENTS_MAX: usize = 500;
+/// Bytes of the body of a batch, after decompression.
+pub const BATCH_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Nesting of an event's JSON.
+pub const JSON_DEPTH_MAX: usize = 16;
+/// Bytes of an id of the client's making: event, actor, resource.
+pub const ID_BYTES_MAX: usize = 256;
+/// Largest integer every reader agrees on (RFC 8785, I-JSON).
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+/// How far ahead of our clock an event may say it happened.
+pub const FUTURE_MS_MAX: u64 = 5 * 60 * 1000;
+/// How far back an event may say it happened, unless the tenant or the key allows more.
+pub const PAST_DAYS_DEFAULT: u32 = 30;
+/// How long an `Idempotency-Key` or external id is remembered.
+pub const REMEMBERED_MS: u64 = 24 * 60 * 60 * 1000;
+/// Bytes of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+/// Events of a page, unless asked otherwise.
+pub const PAGE_LIMIT_DEFAULT: usize = 50;
+/// Events of a page at the most.
+pub const PAGE_LIMIT_MAX: usize = 200;
+/// Deepest `offset`.
+pub const OFFSET_MAX: usize = 10_000;
+/// `total` is exact up to here.
+pub const TOTAL_EXACT_MAX: usize = 10_000;
+/// Records one page may look at before it is cut short with a cursor.
+pub const PAGE_SCANNED_MAX: usize = 20_000;
+/// How long a cursor can be used.
+pub const CURSOR_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Events of a synchronous export.
+pub const EXPORT_EVENTS_MAX: usize = 10_000;
+/// Bytes of a synchronous export.
+pub const EXPORT_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// Leaves of one segment.
+pub const SEGMENT_LEAVES_MAX: usize = 10_000;
+/// Days a segment is locked.
+pub const SEGMENT_LOCK_DAYS: u32 = 35;
+/// Days a checkpoint object is locked in the first instance: the longest class and one.
+pub const CHECKPOINT_LOCK_DAYS: u32 = 3_654;
+/// Days the hot store keeps a record by default.
+pub const HOT_DAYS_DEFAULT: u32 = 90;
+/// Days the hot store keeps a record at least.
+pub const HOT_DAYS_MIN: u32 = 35;
+/// Retention class by default, in days.
+pub const CLASS_DAYS_DEFAULT: u32 = 365;
+/// The retention classes, in days.
+pub const CLASSES_DAYS: [u32; 8] = [90, 180, 365, 731, 1096, 2192, 2557, 3653];
+/// How long a head is trusted before it is held against the stored objects again.
+pub const HEAD_TRUST_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long keys and tenant settings may be cached in a process.
+pub const CACHE_MS_MAX: u64 = 60 * 1000;

@@ -1,0 +1,250 @@
+//! What the system needs of the world, as small contracts. Each has at least two real implementations, and
+//! both pass the same suite (`stele-adapters`, `contract`).
+//!
+//! Every call may fail with [`Code::Unavailable`](crate::Code::Unavailable). It then says nothing about whether
+//! the call took effect: callers repeat it, or read.
+
+use crate::access::{ApiKey, KeyHash, Tenant, TenantRecord};
+use crate::error::Result;
+use crate::id::{EventId, TenantId};
+use crate::layout::ObjectKey;
+use crate::record::Record;
+use crate::segment::{Head, IndexEntry};
+use crate::time::{Day, Timestamp};
+use crate::tlog::hash::{LeafIndex, TreeSize};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Now. It may stand still or jump back; nothing relies on its order but `received_at` bounds.
+    fn now(&self) -> Timestamp;
+}
+
+/// Gives random bytes.
+pub trait Random: Send + Sync {
+    /// Fills the slice with unguessable bytes.
+    fn fill(&self, bytes: &mut [u8]);
+
+    /// 128 random bits.
+    fn bits(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.fill(&mut bytes);
+        u128::from_be_bytes(bytes)
+    }
+}
+
+/// Which way a listing runs, by id, that is by (`occurred_at`, id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Newest first.
+    #[default]
+    Descending,
+    /// Oldest first.
+    Ascending,
+}
+
+/// Ids from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    /// The smallest.
+    pub first: EventId,
+    /// The largest.
+    pub last: EventId,
+}
+
+/// An index of the hot store and the key to look up in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HotIndex {
+    /// By `actor.id`.
+    Actor(String),
+    /// By `resource.id`.
+    Resource(String),
+    /// By `action`, whole.
+    Action(String),
+}
+
+/// One record on its way into the hot store.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// The record.
+    pub record: Record,
+    /// When the hot store may forget it.
+    pub expires: Timestamp,
+    /// A name to remember it by, for its sender's retries.
+    pub remember: Option<Remember>,
+}
+
+/// A name under which a record's id is remembered for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remember {
+    /// The name: unique among the tenant's remembered names, at most 512 bytes.
+    pub name: String,
+    /// Now, against which an earlier item's end is checked: TTL deletes late.
+    pub now: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+impl Remember {
+    /// The name of an external id.
+    pub fn external_id_name(external_id: &str) -> String {
+        format!("ext:{external_id}")
+    }
+
+    /// The name of an `Idempotency-Key`.
+    pub fn idempotency_key_name(key: &str) -> String {
+        format!("key:{key}")
+    }
+}
+
+/// What became of a put.
+#[derive(Clone, Debug)]
+pub enum PutOutcome {
+    /// It is stored, durably; it was not there before.
+    Stored,
+    /// The id was there before, with this record; nothing was changed.
+    Exists(Record),
+    /// The name was remembered for another id, whose record this is; nothing was changed.
+    Remembered(Record),
+}
+
+/// Recent records: DynamoDB's table of events.
+#[async_trait]
+pub trait HotStore: Send + Sync {
+    /// Stores a record if its id is free (and its name, if it has one, is free or expired): atomic, durable on
+    /// return, idempotent, one round trip when the id is free.
+    async fn put(&self, tenant: &Tenant, put: &Put) -> Result<PutOutcome>;
+
+    /// One record by id. Strongly consistent.
+    async fn record(&self, tenant: &Tenant, id: EventId) -> Result<Option<Record>>;
+
+    /// Records by id, at most 200 of them; what is not there is left out, the order is not kept.
+    async fn records(&self, tenant: &Tenant, ids: &[EventId]) -> Result<Vec<Record>>;
+
+    /// The records of one occurred day in a range of ids, in order, at most `limit`; fewer than `limit` means
+    /// there are no more. Strongly consistent, all shards merged.
+    async fn day(
+        &self,
+        tenant: &Tenant,
+        day: Day,
+        range: IdRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Record>>;
+
+    /// The ids an index has in a range, in order, at most `limit`; fewer than `limit` means there are no more.
+    /// Eventually consistent.
+    async fn index(
+        &self,
+        tenant: &Tenant,
+        index: &HotIndex,
+        range: IdRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<EventId>>;
+
+    /// Notes that records of `occurred` are received on `received`, another day. Idempotent; comes before the put.
+    async fn mark_late(&self, tenant: &Tenant, received: Day, occurred: Day) -> Result<()>;
+
+    /// The late days noted, as (received, occurred), in order; of one received day, or of all.
+    async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>>;
+}
+
+/// The tenants on record.
+#[async_trait]
+pub trait Tenants: Send + Sync {
+    /// One tenant's record. Strongly consistent.
+    async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>>;
+
+    /// Creates a tenant unless there is one, and returns the one there is.
+    async fn create_tenant(&self, record: &TenantRecord) -> Result<TenantRecord>;
+
+    /// Tenants by rising id, after `after`, at most `limit`; fewer means there are no more.
+    async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantRecord>>;
+}
+
+/// API keys at rest.
+#[async_trait]
+pub trait ApiKeys: Send + Sync {
+    /// The key with this hash, revoked ones too.
+    async fn api_key(&self, hash: KeyHash) -> Result<Option<ApiKey>>;
+
+    /// Stores a new key; its id and hash are random, so that nothing can be there before.
+    async fn create_api_key(&self, hash: KeyHash, key: &ApiKey) -> Result<()>;
+
+    /// All keys, in order of key id.
+    async fn api_keys(&self) -> Result<Vec<ApiKey>>;
+
+    /// Revokes a key by id, once and for good; `None` if there is none.
+    async fn revoke_api_key(&self, key_id: &str, now: Timestamp) -> Result<Option<ApiKey>>;
+}
+
+/// Heads and the segment index: caches of what the locked objects say.
+#[async_trait]
+pub trait Heads: Send + Sync {
+    /// The tenant's head. Strongly consistent.
+    async fn head(&self, tenant: &Tenant) -> Result<Option<Head>>;
+
+    /// Replaces the head if its revision is still `expected` (`None`: if there is none); says whether it was.
+    async fn advance(&self, tenant: &Tenant, expected: Option<u64>, head: &Head) -> Result<bool>;
+
+    /// Writes an entry, over an older one of the same first leaf.
+    async fn put_index(&self, tenant: &Tenant, entry: &IndexEntry) -> Result<()>;
+
+    /// Entries whose first leaf lies below a size, latest first, at most `limit`. Strongly consistent.
+    async fn index_below(&self, tenant: &Tenant, size: TreeSize, limit: usize) -> Result<Vec<IndexEntry>>;
+
+    /// Drops all entries from a leaf on: what a rebuild found not to be there. Idempotent.
+    async fn drop_index(&self, tenant: &Tenant, from: LeafIndex) -> Result<()>;
+}
+
+/// What became of a put-if-absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutIfAbsent {
+    /// The object is there, with our bytes, under this version.
+    Created(String),
+    /// There was one before; nothing was changed.
+    Exists,
+}
+
+/// A locked object as read.
+#[derive(Clone, Debug)]
+pub struct StoredObject {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Its version.
+    pub version: String,
+    /// Until when nobody can change or delete it.
+    pub retain_until: Timestamp,
+}
+
+/// A locked object as listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Write-once objects: an Object Lock bucket, or a folder that behaves like one. There is no call to delete, to
+/// overwrite or to shorten a lock.
+#[async_trait]
+pub trait LockedObjects: Send + Sync {
+    /// Creates an object unless the key is taken: atomic against all other writers, durable on return, locked
+    /// until `retain_until`.
+    async fn put_if_absent(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        retain_until: Timestamp,
+    ) -> Result<PutIfAbsent>;
+
+    /// Reads an object whole. Strongly consistent.
+    async fn object(&self, key: &ObjectKey) -> Result<Option<StoredObject>>;
+
+    /// Keys with a prefix, in order, after `after`, at most `limit`; fewer means there are no more. Strongly
+    /// consistent.
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>>;
+}

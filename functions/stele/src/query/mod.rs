@@ -1,0 +1,14 @@
+//! What a listing asks for and what its answers need: query parameters, filters, cursors, CSV.
+//!
+//! Where the records come from is not known here: the query function plans over stores, this module says which
+//! records belong, in which order, and how they are written.
+
+mod cursor;
+mod filter;
+mod request;
+mod csv;
+
+pub use cursor::{Cursor, CursorKey};
+pub use filter::Filter;
+pub use request::{ExportFormat, ExportRequest, ListRequest, Start, tenant_parameter};
+pub use csv::{CSV_COLUMNS, csv_header, csv_row};

@@ -1,0 +1,346 @@
+//! A record: an event as accepted, with its leaf, the exact bytes that are hashed, stored and sealed. Everything
+//! else about a record is read off those bytes; nothing here changes them.
+
+use crate::canonical::write_canonical;
+use crate::error::{Error, Result};
+use crate::id::{EventId, TenantId};
+use crate::json::{Json, Kind, Node, quoted};
+use crate::time::Timestamp;
+use crate::tlog::hash::{Hash, leaf_hash};
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::fmt;
+
+/// A record's canonical bytes (RFC 8785). Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Leaf(Bytes);
+
+impl Leaf {
+    /// Bytes that are taken for a leaf; [`Record::from_leaf`] checks them.
+    pub fn new(bytes: impl Into<Bytes>) -> Leaf {
+        Leaf(bytes.into())
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, to share.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// SHA-256(0x00 ‖ leaf), RFC 6962 §2.1.
+    pub fn hash(&self) -> Hash {
+        leaf_hash(&self.0)
+    }
+}
+
+impl AsRef<[u8]> for Leaf {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for Leaf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Events are never logged, so a leaf shows only its size.
+impl fmt::Debug for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Leaf({} bytes)", self.0.len())
+    }
+}
+
+/// An accepted event: its leaf, and what stores index it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its id.
+    pub id: EventId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// When it happened; the id's time.
+    pub occurred_at: Timestamp,
+    /// When it was accepted.
+    pub received_at: Timestamp,
+    /// The evidence.
+    pub leaf: Leaf,
+    /// The leaf's hash.
+    pub leaf_hash: Hash,
+    /// `actor.id`.
+    pub actor_id: String,
+    /// `resource.id`.
+    pub resource_id: Option<String>,
+    /// `action`.
+    pub action: String,
+}
+
+impl Record {
+    /// From stored bytes, which must be exactly what accepting writes: the schema, in canonical form.
+    ///
+    /// # Errors
+    /// `corrupt`, naming what is wrong.
+    pub fn from_leaf(bytes: impl Into<Bytes>) -> Result<Record> {
+        let leaf = Leaf::new(bytes);
+        let json = parsed(&leaf)?;
+        let columns = Columns::from_json(&json)?;
+        let mut canonical = Vec::with_capacity(leaf.len());
+        write_canonical(&json, json.root(), &mut canonical);
+        if canonical != *leaf {
+            return Err(corrupt("canonical JSON", "another form"));
+        }
+        let Columns { id, tenant_id, occurred_at, received_at, .. } = columns;
+        let tenant = TenantId::parse(&tenant_id).ok_or_else(|| corrupt("a tenant id", quoted(&tenant_id)))?;
+        let (actor_id, action) = (columns.actor_id.into_owned(), columns.action.into_owned());
+        let resource_id = columns.resource_id.map(Cow::into_owned);
+        let leaf_hash = leaf.hash();
+        Ok(Record { id, tenant, occurred_at, received_at, leaf_hash, actor_id, resource_id, action, leaf })
+    }
+
+    /// The typed view of its leaf.
+    ///
+    /// # Errors
+    /// `corrupt`; never for a record that came out of accepting or [`Record::from_leaf`].
+    pub fn columns(&self) -> Result<Columns<'_>> {
+        Columns::of(&self.leaf)
+    }
+}
+
+/// A leaf's fields as columns: an index derived from the leaf. Texts are borrowed from it where they have no
+/// escapes; what has no column of its own is there as the JSON it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns<'a> {
+    /// `id`
+    pub id: EventId,
+    /// `tenant_id`
+    pub tenant_id: Cow<'a, str>,
+    /// `external_id`
+    pub external_id: Option<Cow<'a, str>>,
+    /// `occurred_at`
+    pub occurred_at: Timestamp,
+    /// `received_at`
+    pub received_at: Timestamp,
+    /// `key_id`
+    pub key_id: Cow<'a, str>,
+    /// `action`
+    pub action: Cow<'a, str>,
+    /// `outcome`
+    pub outcome: Cow<'a, str>,
+    /// `reason`
+    pub reason: Option<Cow<'a, str>>,
+    /// `actor.type`
+    pub actor_type: Cow<'a, str>,
+    /// `actor.id`
+    pub actor_id: Cow<'a, str>,
+    /// `actor.name`
+    pub actor_name: Option<Cow<'a, str>>,
+    /// `actor.email`
+    pub actor_email: Option<Cow<'a, str>>,
+    /// `resource.type`
+    pub resource_type: Option<Cow<'a, str>>,
+    /// `resource.id`
+    pub resource_id: Option<Cow<'a, str>>,
+    /// `resource.name`
+    pub resource_name: Option<Cow<'a, str>>,
+    /// `context.ip`
+    pub ip: Option<Cow<'a, str>>,
+    /// `context.user_agent`
+    pub user_agent: Option<Cow<'a, str>>,
+    /// `context.session_id`
+    pub session_id: Option<Cow<'a, str>>,
+    /// `context.request_id`
+    pub request_id: Option<Cow<'a, str>>,
+    /// `context.trace_id`
+    pub trace_id: Option<Cow<'a, str>>,
+    /// `description`
+    pub description: Option<Cow<'a, str>>,
+    /// `changes`, a JSON array.
+    pub changes: Option<&'a str>,
+    /// `metadata`, a JSON object.
+    pub metadata: Option<&'a str>,
+    /// `related`, a JSON array.
+    pub related: Option<&'a str>,
+    /// `on_behalf_of`, a JSON array.
+    pub on_behalf_of: Option<&'a str>,
+    /// `extra`, a JSON object.
+    pub extra: Option<&'a str>,
+}
+
+impl<'a> Columns<'a> {
+    /// Reads a leaf; that its form is canonical is [`Record::from_leaf`]'s to check.
+    ///
+    /// # Errors
+    /// `corrupt`, naming what is wrong.
+    pub fn of(leaf: &'a [u8]) -> Result<Columns<'a>> {
+        Columns::from_json(&parsed(leaf)?)
+    }
+
+    fn from_json(json: &Json<'a>) -> Result<Columns<'a>> {
+        let root = Object::new(json, json.root(), "leaf", &ROOT)?;
+        if json.raw(root.required("v")?) != "1" {
+            return Err(corrupt("v 1", quoted(json.raw(root.required("v")?))));
+        }
+        let id = root.text("id")?;
+        let id = match EventId::parse(&id) {
+            Some(parsed) if parsed.to_bytes() == *id.as_bytes() => parsed,
+            _ => return Err(corrupt("an event id", quoted(&id))),
+        };
+        let occurred_at = root.time("occurred_at")?;
+        if id.time() != occurred_at {
+            return Err(corrupt(format!("occurred_at {}", id.time()), occurred_at));
+        }
+        let actor = Object::new(json, root.required("actor")?, "actor", &["email", "id", "name", "type"])?;
+        let resource = root.object("resource", &["id", "name", "type"])?;
+        let context = root
+            .object("context", &["ip", "request_id", "session_id", "trace_id", "user_agent"])?;
+        Ok(Columns {
+            id,
+            tenant_id: root.text("tenant_id")?,
+            external_id: root.optional_text("external_id")?,
+            occurred_at,
+            received_at: root.time("received_at")?,
+            key_id: root.text("key_id")?,
+            action: root.text("action")?,
+            outcome: root.text("outcome")?,
+            reason: root.optional_text("reason")?,
+            actor_type: actor.text("type")?,
+            actor_id: actor.text("id")?,
+            actor_name: actor.optional_text("name")?,
+            actor_email: actor.optional_text("email")?,
+            resource_type: text_in(&resource, "type")?,
+            resource_id: text_in(&resource, "id")?,
+            resource_name: text_in(&resource, "name")?,
+            ip: text_in(&context, "ip")?,
+            user_agent: text_in(&context, "user_agent")?,
+            session_id: text_in(&context, "session_id")?,
+            request_id: text_in(&context, "request_id")?,
+            trace_id: text_in(&context, "trace_id")?,
+            description: root.optional_text("description")?,
+            changes: root.raw("changes", Kind::Array)?,
+            metadata: root.raw("metadata", Kind::Object)?,
+            related: root.raw("related", Kind::Array)?,
+            on_behalf_of: root.raw("on_behalf_of", Kind::Array)?,
+            extra: root.raw("extra", Kind::Object)?,
+        })
+    }
+}
+
+/// The published record schema's members, in canonical order.
+pub(crate) const ROOT: [&str; 19] = [
+    "action",
+    "actor",
+    "changes",
+    "context",
+    "description",
+    "external_id",
+    "extra",
+    "id",
+    "key_id",
+    "metadata",
+    "occurred_at",
+    "on_behalf_of",
+    "outcome",
+    "reason",
+    "received_at",
+    "related",
+    "resource",
+    "tenant_id",
+    "v",
+];
+
+/// The values of an object's known members.
+struct Object<'j, 'a, const N: usize> {
+    json: &'j Json<'a>,
+    name: &'static str,
+    keys: &'static [&'static str; N],
+    values: [Option<Node>; N],
+}
+
+impl<'j, 'a, const N: usize> Object<'j, 'a, N> {
+    fn new(json: &'j Json<'a>, node: Node, name: &'static str, keys: &'static [&'static str; N]) -> Result<Self> {
+        if json.kind(node) != Kind::Object {
+            return Err(corrupt(format!("`{name}` to be an object"), json.kind(node).noun()));
+        }
+        let mut values = [None; N];
+        // Leaves are sorted as the schema is, so one pass over both finds all.
+        let mut at = 0;
+        for (key, value) in json.members(node) {
+            let key = json.str(key).unwrap_or_default();
+            match keys.iter().skip(at).position(|k| *k == key) {
+                Some(steps) => {
+                    at += steps;
+                    values[at] = Some(value);
+                    at += 1;
+                }
+                None => return Err(corrupt(format!("the members of `{name}` in order"), quoted(key))),
+            }
+        }
+        Ok(Object { json, name, keys, values })
+    }
+
+    fn value(&self, key: &str) -> Option<Node> {
+        self.keys.iter().position(|k| *k == key).and_then(|at| self.values[at])
+    }
+
+    fn required(&self, key: &str) -> Result<Node> {
+        self.value(key).ok_or_else(|| corrupt(format!("`{key}` in `{}`", self.name), "none"))
+    }
+
+    fn optional_text(&self, key: &str) -> Result<Option<Cow<'a, str>>> {
+        self.value(key).map(|node| self.text_at(key, node)).transpose()
+    }
+
+    fn text(&self, key: &str) -> Result<Cow<'a, str>> {
+        self.text_at(key, self.required(key)?)
+    }
+
+    fn text_at(&self, key: &str, node: Node) -> Result<Cow<'a, str>> {
+        let found = || self.json.kind(node).noun();
+        self.json.cow(node).ok_or_else(|| corrupt(format!("`{key}` in `{}` to be a string", self.name), found()))
+    }
+
+    fn time(&self, key: &str) -> Result<Timestamp> {
+        let text = self.text(key)?;
+        match Timestamp::parse(&text) {
+            Ok(time) if time.to_bytes() == *text.as_bytes() => Ok(time),
+            _ => Err(corrupt(format!("`{key}` to be a time in UTC with milliseconds"), quoted(&text))),
+        }
+    }
+
+    fn raw(&self, key: &str, kind: Kind) -> Result<Option<&'a str>> {
+        match self.value(key) {
+            Some(node) if self.json.kind(node) == kind => Ok(Some(self.json.raw(node))),
+            Some(node) => Err(corrupt(format!("`{key}` to be {}", kind.noun()), self.json.kind(node).noun())),
+            None => Ok(None),
+        }
+    }
+
+    fn object<const M: usize>(
+        &self,
+        key: &'static str,
+        keys: &'static [&'static str; M],
+    ) -> Result<Option<Object<'j, 'a, M>>> {
+        self.value(key).map(|node| Object::new(self.json, node, key, keys)).transpose()
+    }
+}
+
+fn text_in<'a, const N: usize>(object: &Option<Object<'_, 'a, N>>, key: &str) -> Result<Option<Cow<'a, str>>> {
+    match object {
+        Some(object) => object.optional_text(key),
+        None => Ok(None),
+    }
+}
+
+fn parsed(leaf: &[u8]) -> Result<Json<'_>> {
+    Json::parse(leaf).map_err(|e| corrupt("a leaf", e.detail()).with_source(e))
+}
+
+fn corrupt(expected: impl fmt::Display, found: impl fmt::Display) -> Error {
+    Error::corrupt("leaf", expected, found)
+}

@@ -1,0 +1,125 @@
+//! The verifier: it re-derives every leaf hash, root, checkpoint, manifest and file hash from locked objects
+//! alone. It asks no database, trusts no cache, and never writes.
+
+mod log;
+mod report;
+
+pub use report::{Basis, Finding, LogReport, Report, Verdict};
+
+use log::LogCheck;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use stele::access::LogNumber;
+use stele::error::{Error, Result};
+use stele::id::TenantId;
+use stele::layout::{Object, ObjectKey, PUBLIC_KEYS};
+use stele::ports::{ListedObject, LockedObjects};
+use stele::public_key::PublicKey;
+
+/// Keys listed at once.
+const LIST_PAGE: usize = 1_000;
+/// How long a log that is being written may stay without a checkpoint for its newest leaves.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// What to verify against.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Public keys that are trusted; without any, those in the folder are used and the report says so.
+    pub pinned: Vec<PublicKey>,
+    /// Checkpoints saved earlier, as signed notes: the log must still contain them.
+    pub since: Vec<String>,
+    /// Only this tenant.
+    pub tenant: Option<TenantId>,
+}
+
+/// Hears how far it got: (objects checked, objects found so far).
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// Verifies everything. An error means that something could not be read; what was read and is wrong is in the
+/// report.
+pub async fn verify(objects: &dyn LockedObjects, options: &Options, progress: Progress<'_>) -> Result<Report> {
+    let mut report = Report::default();
+    let mut logs = BTreeMap::<(TenantId, LogNumber), Vec<ListedObject>>::new();
+    let mut found = 0;
+    for object in list_all(objects, "").await? {
+        found += 1;
+        match ObjectKey::parse(&object.key) {
+            Some(
+                Object::Segment { tenant, log, .. }
+                | Object::Checkpoint { tenant, log, .. }
+                | Object::Manifest { tenant, log, .. },
+            ) => logs.entry((tenant, log)).or_default().push(object),
+            Some(Object::PublicKey { .. }) => {}
+            None => report.findings.push(Finding {
+                at: object.key,
+                expected: "no such object".to_owned(),
+                found: format!("{} bytes that nothing of ours is named after", object.bytes),
+            }),
+        }
+    }
+    let keys = trusted_keys(objects, options, &mut report).await?;
+    let mut checked = 0;
+    for ((tenant, log), listed) in logs {
+        if options.tenant.as_ref().is_some_and(|only| only != &tenant) {
+            continue;
+        }
+        let count = listed.len() as u64;
+        let base = checked;
+        let mut check = LogCheck::new(objects, &keys, &options.since, tenant, log);
+        check.run(&|done| progress(base + done, found)).await?;
+        if check.has_unsigned() {
+            // The log may be in the middle of being written: its checkpoint comes moments after its segment.
+            tokio::time::sleep(PATIENCE).await;
+            check.run(&|done| progress(base + done, found)).await?;
+        }
+        checked += count;
+        progress(checked, found);
+        report.logs.push(check.into_report());
+    }
+    report.check_saved(&options.since);
+    Ok(report)
+}
+
+async fn trusted_keys(
+    objects: &dyn LockedObjects,
+    options: &Options,
+    report: &mut Report,
+) -> Result<Vec<PublicKey>> {
+    let mut stored = Vec::new();
+    for object in list_all(objects, PUBLIC_KEYS).await? {
+        let bytes = read(objects, &object.key).await?;
+        match bytes.as_deref().and_then(PublicKey::from_file) {
+            Some(key) if key.object_key().as_str() == object.key => stored.push(key),
+            _ => report.findings.push(Finding {
+                at: object.key,
+                expected: "the public key its name says".to_owned(),
+                found: "something else".to_owned(),
+            }),
+        }
+    }
+    if options.pinned.is_empty() {
+        report.basis = Basis::KeyFromFolder;
+        return Ok(stored);
+    }
+    report.basis = Basis::PinnedKey;
+    Ok(options.pinned.clone())
+}
+
+/// All objects with a prefix.
+pub(crate) async fn list_all(objects: &dyn LockedObjects, prefix: &str) -> Result<Vec<ListedObject>> {
+    let mut all: Vec<ListedObject> = Vec::new();
+    loop {
+        let after = all.last().map(|o| o.key.clone());
+        let page = objects.list(prefix, after.as_deref(), LIST_PAGE).await?;
+        let last = page.len() < LIST_PAGE;
+        all.extend(page);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+async fn read(objects: &dyn LockedObjects, key: &str) -> Result<Option<bytes::Bytes>> {
+    let parsed = ObjectKey::parse(key).ok_or_else(|| Error::corrupt(key, "a key of ours", "another"))?;
+    Ok(objects.object(&parsed.key()).await?.map(|o| o.bytes))
+}

@@ -1,0 +1,12 @@
+//! One binary with all integration tests: they drive the real handlers and end by re-deriving everything from
+//! stored bytes.
+
+#![allow(missing_docs)]
+
+use std::path::PathBuf;
+
+/// The data for tests that lies beside the project; `None` where it is absent.
+pub fn shared_data() -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    folder.is_dir().then_some(folder)
+}
