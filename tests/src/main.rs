@@ -3,6 +3,11 @@
 
 #![allow(missing_docs)]
 
+mod vectors_merkle;
+mod paced;
+mod world;
+mod simulate;
+
 use std::path::PathBuf;
 
 /// The data for tests that lies beside the project; `None` where it is absent.

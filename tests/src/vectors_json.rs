@@ -22,7 +22,9 @@ const OVERRIDDEN: [(&str, &str); 11] = [
 
 #[test]
 fn every_text_is_read_or_refused_as_it_must() {
-    let folder = crate::shared_data().expect("shared/data is absent: JSONTestSuite can't be run").join("json-test-suite");
+    let folder = crate::shared_data()
+        .expect("shared/data is absent: JSONTestSuite can't be run")
+        .join("json-test-suite");
     let (mut checked, mut wrong) = (0, Vec::new());
     for entry in fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,2 +1,153 @@
-//! `stele`.
-fn main() {}
+//! `stele`: try it, fill it, ask it, prove it.
+//!
+//! Exit codes: 0 done, 1 refused or refuted, 2 could not (wrong usage, unreachable, unreadable).
+
+mod show;
+mod log;
+mod client;
+mod items;
+mod import;
+mod dev;
+mod send;
+mod query;
+mod keys;
+mod generate;
+mod verify;
+mod rebuild;
+mod openapi;
+
+use crate::show::{Failure, note};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+
+/// Audit logs set in stone
+#[derive(Parser, Debug)]
+#[command(name = "stele", version, after_help = "Without a command it does what `stele dev` does.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Dev(dev::Dev),
+    Send(send::Send),
+    Import(import::Import),
+    Query(query::Query),
+    Checkpoint(query::Checkpoint),
+    Keys(keys::Keys),
+    Verify(verify::Verify),
+    Rebuild(rebuild::Rebuild),
+    Generate(generate::Generate),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
+}
+
+fn main() -> ExitCode {
+    let command = match Cli::parse().command {
+        Some(command) => command,
+        // With the variables of the environment and the defaults that `stele dev` has.
+        None => match Cli::parse_from(["stele", "dev"]).command {
+            Some(command) => command,
+            None => return ExitCode::from(2),
+        },
+    };
+    log::start();
+    match run(&command) {
+        Ok(code) => code,
+        Err(failure) => {
+            if let Failure::Refused(why) | Failure::CouldNot(why) = &failure {
+                note(format!("stele: {why}"));
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Dev(args) => dev::run(args),
+        Command::Send(args) => send::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Query(args) => query::run(args),
+        Command::Checkpoint(args) => query::checkpoint(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Verify(args) => {
+            let verdict = verify::run(args)?;
+            verify::advise(verdict);
+            return Ok(ExitCode::from(verdict.exit_code()));
+        }
+        Command::Rebuild(args) => rebuild::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::OpenApi(args) => openapi::run(args),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// What asynchronous commands run on.
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread().enable_all().build().map_err(|e| Failure::could_not("start", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn refused(args: &[&str]) -> ErrorKind {
+        Cli::try_parse_from(args).unwrap_err().kind()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_documentation_parses() {
+        for line in [
+            "stele",
+            "stele dev --listen 127.0.0.1:0 --data d --key a,b --key org_a:x:y",
+            "stele dev --memory",
+            "stele send event.json",
+            "stele send - --url http://h --key k",
+            "stele import a.ndjson b.json - --tenant org_a --batch 500 --refused r.ndjson",
+            "stele generate --events 5 --tenants 2 --seed 9 --days 1 --until 2026-05-01 --ids",
+            "stele keys create --name ci --tenant org_a --scope events:write --scope events:read",
+            "stele keys list",
+            "stele keys revoke abc --url http://h --key k",
+            "stele verify --data d --since a --since b --public-key AA== --tenant org_a --json",
+            "stele rebuild --data d",
+            "stele checkpoint --tenant org_a",
+            "stele query --tenant org_a --actor u1 --action invoice.* --limit 10 --json",
+            "stele openapi",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_dev_key_is_taken_exactly_as_given() {
+        let Some(Command::Dev(dev)) = Cli::try_parse_from(["stele", "dev", "--key", "a,b"]).unwrap().command
+        else {
+            panic!("it is `stele dev`")
+        };
+        assert!(format!("{dev:?}").contains(r#"keys: ["a,b"]"#));
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_before_anything_is_done() {
+        assert_eq!(refused(&["stele", "import"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refused(&["stele", "import", "a", "--batch", "501"]), ErrorKind::ValueValidation);
+        assert_eq!(refused(&["stele", "import", "a", "--tenant", "a/b"]), ErrorKind::ValueValidation);
+        assert_eq!(
+            refused(&["stele", "keys", "create", "--name", "n", "--scope", "all"]),
+            ErrorKind::ValueValidation
+        );
+        assert_eq!(refused(&["stele", "dev", "--listen", "8787"]), ErrorKind::ValueValidation);
+        assert_eq!(refused(&["stele", "generate", "--tenants", "0"]), ErrorKind::ValueValidation);
+        assert_eq!(refused(&["stele", "upload"]), ErrorKind::InvalidSubcommand);
+    }
+}

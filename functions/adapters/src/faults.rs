@@ -159,8 +159,7 @@ impl FaultPlan {
         let nth = *count;
         *count += 1;
         let planned = plan.planned.get(&(call, nth)).copied();
-        let fault = planned
-            .unwrap_or_else(|| plan.random.as_mut().map_or(Fault::Pass, Randomly::fault));
+        let fault = planned.unwrap_or_else(|| plan.random.as_mut().map_or(Fault::Pass, Randomly::fault));
         plan.log.push((call, fault));
         fault
     }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Uri};
 use serde::Serialize;
 use std::error::Error as StdError;
 use std::fmt;
@@ -119,8 +119,11 @@ pub fn request_id(request: &Request, random: &dyn Random) -> String {
 }
 
 /// The query string, decoded strictly.
-pub fn parameters(request: &Request) -> Result<Parameters> {
-    Parameters::parse(request.uri().query().unwrap_or_default())
+///
+/// # Errors
+/// `bad_parameter`.
+pub fn parameters(uri: &Uri) -> Result<Parameters> {
+    Parameters::parse(uri.query().unwrap_or_default())
 }
 
 /// An error with everything that lies behind it, in one line, for the log only.

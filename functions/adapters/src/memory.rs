@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, LogNumber, Tenant, TenantRecord};
 use stele::id::{EventId, TenantId};
-use stele::ports::{
-    ApiKeys, Heads, HotIndex, HotStore, IdRange, Order, Put, PutOutcome, Tenants,
-};
+use stele::ports::{ApiKeys, Heads, HotIndex, HotStore, IdRange, Order, Put, PutOutcome, Tenants};
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
 use stele::time::{Day, Timestamp};
@@ -186,9 +184,10 @@ impl HotStore for MemoryStore {
 
     async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>> {
         let inner = self.lock();
-        let own = inner.late.iter().filter(|(id, day, _)| {
-            id == tenant.id() && received.is_none_or(|received| received == *day)
-        });
+        let own = inner
+            .late
+            .iter()
+            .filter(|(id, day, _)| id == tenant.id() && received.is_none_or(|received| received == *day));
         Ok(own.map(|(_, received, occurred)| (*received, *occurred)).collect())
     }
 }
@@ -230,7 +229,9 @@ impl ApiKeys for MemoryStore {
                 Ok(())
             }
             (Some(true), Some(true)) => Ok(()),
-            _ => Err(Error::new(Code::Internal, format!("the API key `{}` or its text is taken", key.key_id))),
+            _ => {
+                Err(Error::new(Code::Internal, format!("the API key `{}` or its text is taken", key.key_id)))
+            }
         }
     }
 

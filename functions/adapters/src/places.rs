@@ -77,16 +77,17 @@ impl Places {
             return Ok(found);
         }
         for entry in self.entries_since(tenant, head.size(), oldest).await? {
-            let mut admitted = wanted.iter().filter(|(id, received)| entry.may_hold(*id, *received)).peekable();
-            if admitted.peek().is_none() {
+            let admits = |wanted: &&(EventId, Timestamp)| entry.may_hold(wanted.0, wanted.1);
+            let admitted: Vec<EventId> = wanted.iter().filter(admits).map(|(id, _)| *id).collect();
+            if admitted.is_empty() {
                 continue;
             }
             let ids = self.segment_ids(tenant, &entry).await?;
-            for (id, _) in admitted {
-                if let Ok(at) = ids.binary_search_by_key(id, |(id, _)| *id)
+            for id in admitted {
+                if let Ok(at) = ids.binary_search_by_key(&id, |(id, _)| *id)
                     && let Some(index) = entry.first.plus(u64::from(ids[at].1))
                 {
-                    found.insert(*id, index);
+                    found.insert(id, index);
                 }
             }
         }

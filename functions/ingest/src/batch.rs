@@ -1,10 +1,10 @@
 //! A batch: each event on its own, one bad event never costs the others.
 
 use crate::Ingest;
-use crate::accept::{ReceiptJson, Sending, WarningJson, refuse_idempotency_key};
+use crate::accept::{Receipt, ReceiptJson, Sending, WarningJson, refuse_idempotency_key};
 use crate::body::{self, Media};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
@@ -68,14 +68,14 @@ impl Ingest {
         for (index, item) in items.iter().enumerate() {
             groups.entry(item).or_default().push(index);
         }
-        let groups: Vec<(&[u8], Vec<usize>)> = groups.into_iter().collect();
-        let mut outcomes: Vec<(usize, _)> = stream::iter(groups.into_iter().map(|(item, indexes)| async move {
-            let mut outcomes = Vec::with_capacity(indexes.len());
-            for index in indexes {
-                outcomes.push((index, self.accept(sending, item).await));
-            }
-            outcomes
-        }))
+        let mut groups: Vec<(&[u8], Vec<usize>)> = groups.into_iter().collect();
+        // In the order sent, not in that of a hash: what a batch does must repeat itself.
+        groups.sort_unstable_by_key(|(_, indexes)| indexes.first().copied());
+        let accepting: Vec<_> = groups
+            .into_iter()
+            .map(|(item, indexes)| self.accept_equal(sending, item, indexes).boxed())
+            .collect();
+        let mut outcomes: Vec<(usize, _)> = stream::iter(accepting)
         .buffer_unordered(PUTS_AT_ONCE)
         .collect::<Vec<_>>()
         .await
@@ -114,5 +114,19 @@ impl Ingest {
             answer.results.push(item);
         }
         Ok(answers::json(StatusCode::OK, &answer))
+    }
+
+    /// Accepts one text as often as it was sent, in the order it was.
+    async fn accept_equal(
+        &self,
+        sending: Sending<'_>,
+        item: &[u8],
+        indexes: Vec<usize>,
+    ) -> Vec<(usize, Result<Receipt>)> {
+        let mut outcomes = Vec::with_capacity(indexes.len());
+        for index in indexes {
+            outcomes.push((index, self.accept(sending, item).await));
+        }
+        outcomes
     }
 }

@@ -12,14 +12,14 @@ use aws_sdk_dynamodbstreams::types::ShardIteratorType;
 use dynoxide::Database;
 use rusqlite::{Connection, params};
 use std::error::Error as StdError;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use stele::{Code, Error, Result};
 use stele_adapters::dynamodb::{DynamoStore, local_client, local_streams_client, stream};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 const EVENTS_TABLE: &str = "stele-events";
 const CONTROL_TABLE: &str = "stele-control";
@@ -62,7 +62,9 @@ impl EmbeddedDynamo {
         let name = match path {
             Some(path) => path
                 .to_str()
-                .ok_or_else(|| Error::new(Code::Internal, format!("the path `{}` is not UTF-8", path.display())))?
+                .ok_or_else(|| {
+                    Error::new(Code::Internal, format!("the path `{}` is not UTF-8", path.display()))
+                })?
                 .to_owned(),
             None => memory_name()?,
         };
@@ -70,18 +72,18 @@ impl EmbeddedDynamo {
         let beside = open_beside(&name).map_err(|e| opening(e.into()))?;
 
         let serving = internal("serving DynamoDB on the loopback");
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|e| serving(e.into()))?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| serving(e.into()))?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(|e| serving(e.into()))?);
+        listener.set_nonblocking(true).map_err(|e| serving(e.into()))?;
         let (stop, stopped) = oneshot::channel();
         let served = database.clone();
-        let server = tokio::spawn(async move {
-            let stopped = async {
-                let _sent_or_dropped = stopped.await;
-            };
-            if let Err(error) = dynoxide::server::serve_with_shutdown(listener, served, stopped).await {
-                tracing::error!(error, "the DynamoDB server ended");
+        let serve = move || {
+            if let Err(error) = serve_until(listener, served, stopped) {
+                tracing::error!(%error, "the DynamoDB server ended");
             }
-        });
+        };
+        let server =
+            Builder::new().name("dynoxide".to_owned()).spawn(serve).map_err(|e| serving(e.into()))?;
 
         let store = DynamoStore::new(local_client(&endpoint), EVENTS_TABLE, CONTROL_TABLE);
         let streams = local_streams_client(&endpoint);
@@ -162,10 +164,28 @@ impl EmbeddedDynamo {
     pub async fn stop(mut self) {
         self.stop.take();
         if let Some(server) = self.server.take() {
-            // Idle connections of our own clients close when those go.
-            let _ended_or_given_up = tokio::time::timeout(BUSY_TIMEOUT, server).await;
+            // Idle connections of our own clients close when those go; a thread that hangs is left behind.
+            let joined = tokio::task::spawn_blocking(move || server.join());
+            let _ended_or_given_up = tokio::time::timeout(BUSY_TIMEOUT, joined).await;
         }
     }
+}
+
+/// Runs the server on a thread of its own: dynoxide waits for the disk inside its handlers, which must not keep
+/// those of the runner from answering. One thread is enough, as it does one thing at a time anyway.
+fn serve_until(
+    listener: TcpListener,
+    database: Database,
+    stopped: oneshot::Receiver<()>,
+) -> std::result::Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| e.to_string())?.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(|e| e.to_string())?;
+        let stopped = async {
+            let _sent_or_dropped = stopped.await;
+        };
+        dynoxide::server::serve_with_shutdown(listener, database, stopped).await
+    })
 }
 
 /// A name under which two connections of this process, and no other, share a database in memory.
@@ -242,7 +262,11 @@ impl StreamReader {
     }
 
     /// The changes after a sequence number, or from the oldest that is kept; at most `limit`.
-    pub async fn read(&mut self, after: Option<&str>, limit: usize) -> Result<StreamRead, StreamError> {
+    pub async fn read(
+        &mut self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> std::result::Result<StreamRead, StreamError> {
         let iterator = match self.next.take() {
             Some((last, iterator)) if last.as_deref() == after => iterator,
             _ => self.iterator(after).await?,
@@ -251,19 +275,20 @@ impl StreamReader {
         let limit = limit.clamp(1, STREAM_RECORDS_MAX) as i32;
         let answer = self.client.get_records().shard_iterator(iterator).limit(limit).send().await;
         let answer = answer.map_err(|e| {
-            let trimmed = e.as_service_error().is_some_and(|e| {
-                e.is_expired_iterator_exception() || e.is_trimmed_data_access_exception()
-            });
+            let trimmed = e
+                .as_service_error()
+                .is_some_and(|e| e.is_expired_iterator_exception() || e.is_trimmed_data_access_exception());
             stream_error("reading the events' stream", trimmed, e)
         })?;
-        let event = stream::lambda_event_from(answer.records.unwrap_or_default()).map_err(StreamError::Failed)?;
+        let event =
+            stream::lambda_event_from(answer.records.unwrap_or_default()).map_err(StreamError::Failed)?;
         let last = event.records.last().and_then(|change| change.change.sequence_number.clone());
         let last = last.or_else(|| after.map(str::to_owned));
         self.next = answer.next_shard_iterator.map(|iterator| (last.clone(), iterator));
         Ok(StreamRead { event, last })
     }
 
-    async fn iterator(&self, after: Option<&str>) -> Result<String, StreamError> {
+    async fn iterator(&self, after: Option<&str>) -> std::result::Result<String, StreamError> {
         const DOING: &str = "finding a place in the events' stream";
         let kind = match after {
             Some(_) => ShardIteratorType::AfterSequenceNumber,
@@ -298,7 +323,7 @@ where
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-    use stele::ports::{HotStore, Put, Tenants};
+    use stele::ports::{HotStore, Put, PutOutcome, Tenants};
     use stele::time::Timestamp;
     use stele_adapters::contract::sample::{record, tenant, tenant_record};
     use stele_adapters::contract::{api_keys, heads, hot, tenants};
@@ -403,6 +428,40 @@ mod tests {
         assert_eq!(dynamo.lose_stream().await.unwrap(), 2);
         assert!(reader.read(None, 10).await.unwrap().event.records.is_empty());
         assert!(matches!(reader.read(Some("x"), 10).await, Err(StreamError::Failed(_))));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn trimming_beside_writers_disturbs_neither() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [None, Some(folder.path().join("dynamo.sqlite"))] {
+            let dynamo = EmbeddedDynamo::start(path.as_deref()).await.unwrap();
+            let tenant = tenant("acme");
+            let puts = futures_util::future::join_all((0..4).map(|writer| {
+                let (dynamo, tenant) = (&dynamo, &tenant);
+                async move {
+                    for n in 0..25 {
+                        let record = record(tenant, START_MS + writer * 100 + n, 1);
+                        let put = Put { record, expires: Timestamp::MAX, remember: None };
+                        let outcome = dynamo.store().put(tenant, &put).await.unwrap();
+                        assert!(matches!(outcome, PutOutcome::Stored), "{outcome:?}");
+                    }
+                }
+            }));
+            let trims = async {
+                let (mut reader, mut after, mut seen) = (dynamo.stream_reader().await.unwrap(), None, 0);
+                while seen < 100 {
+                    let read = reader.read(after.as_deref(), 10).await.unwrap();
+                    seen += read.event.records.len();
+                    after = read.last;
+                    if let Some(last) = &after {
+                        dynamo.trim_stream(last).await.unwrap();
+                    }
+                }
+                seen
+            };
+            let (_, seen) = futures_util::future::join(puts, trims).await;
+            assert_eq!(seen, 100);
+        }
     }
 
     #[tokio::test]

@@ -1,1 +1,249 @@
-//! The local runner.
+//! The local runner: the same handlers as on AWS, in one process and one data folder.
+//!
+//! `DATA/dynamodb.sqlite` is the database, `DATA/archive` the write-once folder, `DATA/secrets` what must never
+//! be lost. It adds nothing to what the handlers do: it listens, feeds the stream to seal, and stops cleanly.
+
+pub mod dynoxide;
+pub mod secrets;
+mod listener;
+mod sealing;
+
+use crate::dynoxide::EmbeddedDynamo;
+use crate::listener::Functions;
+use crate::sealing::Sealing;
+use bytes::Bytes;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use stele::access::{ApiKey, KeyHash, Scope};
+use stele::error::{Code, Error, Result};
+use stele::id::TenantId;
+use stele::limits;
+use stele::ports::{Clock, LockedObjects, Random};
+use stele::public_key::PublicKey;
+use stele::tlog::hash::Hash;
+use stele_adapters::authenticator::Authenticator;
+use stele_adapters::clock::{SystemClock, SystemRandom};
+use stele_adapters::folder::LockedFolder;
+use stele_adapters::memory_objects::MemoryObjects;
+use stele_adapters::places::Places;
+use stele_adapters::tenants::TenantCache;
+use stele_ingest::{Ingest, NotedDays};
+use stele_query::Query;
+use stele_seal::{Rebuild, Rebuilt, Seal, SealSettings};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The name of local logs; origins are this, a slash and a random id.
+const LOG_NAME: &str = "stele.local";
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The data folder; `None` keeps everything in memory.
+    pub data: Option<PathBuf>,
+    /// Keys to accept, exactly as given: `STRING` for a platform key, `TENANT:STRING` for one of a tenant.
+    pub keys: Vec<String>,
+}
+
+/// A key the runner accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownKey {
+    /// Its text.
+    pub text: String,
+    /// The tenant it is bound to; none is a platform key.
+    pub tenant: Option<String>,
+}
+
+/// A running Stele.
+pub struct Runner {
+    address: SocketAddr,
+    keys: Vec<ShownKey>,
+    listener: TcpListener,
+    functions: Arc<Functions>,
+    stop: watch::Sender<bool>,
+    sealing: JoinHandle<()>,
+}
+
+/// The write-once folder of a data folder.
+pub fn archive(data: &Path) -> PathBuf {
+    data.join("archive")
+}
+
+impl ShownKey {
+    /// Reads a key as given on the command line. What stands before the first colon is a tenant if it can be one.
+    pub fn parse(given: &str) -> Result<ShownKey> {
+        let key = match given.split_once(':') {
+            Some((tenant, text)) if TenantId::parse(tenant).is_some() => {
+                ShownKey { text: text.to_owned(), tenant: Some(tenant.to_owned()) }
+            }
+            _ => ShownKey { text: given.to_owned(), tenant: None },
+        };
+        if key.text.is_empty() || !key.text.bytes().all(|c| c.is_ascii_graphic()) {
+            return Err(Error::new(
+                Code::BadParameter,
+                "a key is one or more visible ASCII characters, as `STRING` or `TENANT:STRING`",
+            ));
+        }
+        Ok(key)
+    }
+
+    fn record(&self, now_ms: u64) -> (KeyHash, ApiKey) {
+        let hash = KeyHash::of(&self.text);
+        let digits = Hash::from_bytes(hash.0).to_string();
+        let key = ApiKey {
+            // The public part of a key is what may stand in a leaf; of a given key that is its hash's beginning.
+            key_id: format!("given-{}", &digits[..12]),
+            tenant: self.tenant.as_deref().and_then(TenantId::parse),
+            scopes: Scope::ALL.to_vec(),
+            name: "given at the start".to_owned(),
+            created_ms: now_ms,
+            revoked_ms: None,
+        };
+        (hash, key)
+    }
+}
+
+/// The stores of a data folder (or of memory) and what works on them.
+struct Installation {
+    dynamo: Arc<EmbeddedDynamo>,
+    objects: Arc<dyn LockedObjects>,
+    stored: secrets::Stored,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl Installation {
+    async fn open(data: Option<&Path>) -> Result<Installation> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let random: Arc<dyn Random> = Arc::new(SystemRandom);
+        let (objects, stored, database): (Arc<dyn LockedObjects>, _, _) = match data {
+            Some(data) => {
+                std::fs::create_dir_all(data).map_err(|e| {
+                    Error::new(Code::Internal, format!("making `{}`: {e}", data.display())).with_source(e)
+                })?;
+                // The folder's lock keeps a second process out before anything else is touched.
+                let folder = LockedFolder::open(archive(data), clock.clone())?;
+                let has_data = !folder.list(stele::layout::PUBLIC_KEYS, None, 1).await?.is_empty();
+                let stored = secrets::open(data, random.as_ref(), has_data)?;
+                (Arc::new(folder), stored, Some(data.join("dynamodb.sqlite")))
+            }
+            None => (Arc::new(MemoryObjects::new()), secrets::unstored(random.as_ref()), None),
+        };
+        let public = PublicKey::of_seed(&stored.signing_seed);
+        let until = clock.now().plus_days(limits::CHECKPOINT_LOCK_DAYS);
+        objects.put_if_absent(&public.object_key(), Bytes::from(public.to_file()), until).await?;
+        let dynamo = Arc::new(EmbeddedDynamo::start(database.as_deref()).await?);
+        Ok(Installation { dynamo, objects, stored, clock, random })
+    }
+
+    fn places(&self) -> Arc<Places> {
+        Arc::new(Places::new(Arc::new(self.dynamo.store().clone()), self.objects.clone()))
+    }
+
+    fn seal(&self) -> Arc<Seal> {
+        let store = Arc::new(self.dynamo.store().clone());
+        Arc::new(Seal::new(
+            store.clone(),
+            self.objects.clone(),
+            store,
+            self.places(),
+            self.clock.clone(),
+            SealSettings { seed: self.stored.signing_seed, publish_every_ms: 0 },
+        ))
+    }
+}
+
+impl Runner {
+    /// Opens the stores, binds the address and begins to seal; requests are answered once it runs.
+    pub async fn start(settings: Settings) -> Result<Runner> {
+        let random = SystemRandom;
+        let listener = TcpListener::bind(settings.listen).await.map_err(|e| {
+            Error::new(Code::Internal, format!("listening on {}: {e}", settings.listen)).with_source(e)
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|e| Error::new(Code::Internal, "asking for the address").with_source(e))?;
+        let installation = Installation::open(settings.data.as_deref()).await?;
+        let keys = if settings.keys.is_empty() {
+            let keys = secrets::dev_keys_or_new(settings.data.as_deref(), &random)?;
+            keys.into_iter().map(|k| ShownKey { text: k.text, tenant: k.tenant }).collect()
+        } else {
+            settings.keys.iter().map(|given| ShownKey::parse(given)).collect::<Result<Vec<_>>>()?
+        };
+
+        let store = Arc::new(installation.dynamo.store().clone());
+        let (clock, random) = (installation.clock.clone(), installation.random.clone());
+        let secrets = installation.stored.secrets.clone();
+        let mut authenticator = Authenticator::new(store.clone(), clock.clone());
+        for key in &keys {
+            let (hash, record) = key.record(clock.now().ms());
+            authenticator = authenticator.with_given(hash, record);
+        }
+        let authenticator = Arc::new(authenticator);
+        let tenants =
+            Arc::new(TenantCache::new(store.clone(), clock.clone(), secrets.clone(), LOG_NAME));
+        let places = installation.places();
+        let ingest = Ingest {
+            hot: store.clone(),
+            places: places.clone(),
+            authenticator: authenticator.clone(),
+            tenants: tenants.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            secrets: secrets.clone(),
+            noted: NotedDays::default(),
+        };
+        let query = Query {
+            hot: store.clone(),
+            heads: store.clone(),
+            keys: store,
+            places,
+            tenants,
+            authenticator,
+            clock: clock.clone(),
+            random,
+            secrets,
+            public_keys: vec![PublicKey::of_seed(&installation.stored.signing_seed)],
+            env: "local".to_owned(),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let sealing = Sealing {
+            dynamo: installation.dynamo.clone(),
+            seal: installation.seal(),
+            clock,
+            sealed_through: settings.data.as_ref().map(|d| d.join("sealed-through")),
+        };
+        let functions = Arc::new(Functions { ingest, query });
+        Ok(Runner { address, keys, listener, functions, stop, sealing: tokio::spawn(sealing.run(stopped)) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The keys it accepts.
+    pub fn keys(&self) -> &[ShownKey] {
+        &self.keys
+    }
+
+    /// Answers requests until told to stop; then finishes those under way and seals what is accepted.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        listener::serve(self.listener, self.functions, shutdown).await;
+        // Nobody listens when sealing has ended early, which the next line tells.
+        let _told = self.stop.send(true);
+        self.sealing.await.map_err(|e| Error::new(Code::Internal, "sealing ended early").with_source(e))
+    }
+}
+
+/// Restores the database of a data folder from its write-once folder alone.
+pub async fn rebuild(data: &Path, progress: &(dyn Fn(&Rebuilt) + Sync)) -> Result<Rebuilt> {
+    let installation = Installation::open(Some(data)).await?;
+    let hot = Arc::new(installation.dynamo.store().clone());
+    Rebuild::new(installation.seal(), hot).run(progress).await
+}

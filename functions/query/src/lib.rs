@@ -1,1 +1,133 @@
-//! The query function.
+//! The query function: everything but sending events. It reads the hot store, says where records lie in their
+//! log, and administers API keys.
+//!
+//! It never writes an event, a head or an object. Where requests come from is its caller's concern.
+
+mod scan;
+mod listing;
+mod export;
+mod log;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use http::StatusCode;
+use http::request::Parts;
+use std::sync::Arc;
+use stele::access::{Grant, Secrets, Tenant};
+use stele::id::EventId;
+use stele::openapi;
+use stele::ports::{ApiKeys, Clock, Heads, HotStore, Random};
+use stele::public_key::PublicKey;
+use stele::query::tenant_parameter;
+use stele::routes::{Endpoint, Parameters, PathParameters, Route, match_route};
+use stele::{Code, Error, Result};
+use stele_adapters::authenticator::Authenticator;
+use stele_adapters::http::{
+    Request, Response, answer, json, parameters, refusal, request_id, with_request_id,
+};
+use stele_adapters::places::Places;
+use stele_adapters::tenants::TenantCache;
+
+/// Answers reads. Its fields are all it can reach.
+pub struct Query {
+    /// Recent records.
+    pub hot: Arc<dyn HotStore>,
+    /// How far each log has got.
+    pub heads: Arc<dyn Heads>,
+    /// Where records lie in their log.
+    pub places: Arc<Places>,
+    /// API keys at rest.
+    pub keys: Arc<dyn ApiKeys>,
+    /// Who asks.
+    pub authenticator: Arc<Authenticator>,
+    /// About whom.
+    pub tenants: Arc<TenantCache>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for request ids and new keys.
+    pub random: Arc<dyn Random>,
+    /// What cursors are sealed with.
+    pub secrets: Secrets,
+    /// The keys checkpoints are signed with.
+    pub public_keys: Vec<PublicKey>,
+    /// Stands in the text of new API keys: letters and digits.
+    pub env: String,
+}
+
+impl Query {
+    /// Answers any request; what it does not serve is a problem like any other.
+    pub async fn handle(&self, request: Request) -> Response {
+        let request_id = request_id(&request, &*self.random);
+        let (parts, body) = request.into_parts();
+        let response = match self.answer(&parts, &body).await {
+            Ok(response) => response,
+            Err(error) => refusal(&parts, &error, &request_id),
+        };
+        with_request_id(response, &request_id)
+    }
+
+    async fn answer(&self, parts: &Parts, body: &[u8]) -> Result<Response> {
+        let (route, path) = match_route(&parts.method, parts.uri.path())?;
+        let parameters = parameters(&parts.uri)?;
+        match route.endpoint {
+            Endpoint::ListEvents => self.list(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Export => self.export(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Checkpoint => self.checkpoint(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::LogKeys => self.log_keys(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::CreateApiKey => {
+                self.create_api_key(&self.granted(route, parts).await?, &parameters, body).await
+            }
+            Endpoint::ApiKeys => self.api_keys(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::RevokeApiKey => {
+                self.revoke_api_key(&self.granted(route, parts).await?, &path, &parameters).await
+            }
+            Endpoint::Health => {
+                parameters.only(&[])?;
+                Ok(json(StatusCode::OK, &serde_json::json!({"status": "ok"})))
+            }
+            Endpoint::OpenApi => {
+                parameters.only(&[])?;
+                Ok(answer(StatusCode::OK, "application/json", openapi::document()))
+            }
+            Endpoint::SendEvent | Endpoint::SendBatch | Endpoint::Validate => Err(Error::new(
+                Code::Internal,
+                "a request for the ingest function came to the query function",
+            )),
+        }
+    }
+
+    async fn granted(&self, route: &Route, parts: &Parts) -> Result<Grant> {
+        match route.scope {
+            Some(scope) => self.authenticator.grant(&parts.headers, scope).await,
+            None => Err(Error::new(Code::Internal, "an open route asked for a key")),
+        }
+    }
+
+    async fn event(&self, grant: &Grant, path: &PathParameters, parameters: &Parameters) -> Result<Response> {
+        parameters.only(&["tenant_id", "organization_id"])?;
+        // Unknown, foreign and malformed ids look alike: an answer must not say what others have.
+        let unknown = || Error::new(Code::NotFound, "there is no such event");
+        let tenant = self.tenant(grant, parameters).await?.ok_or_else(unknown)?;
+        let id = EventId::parse(path.value("id")).ok_or_else(unknown)?;
+        let record = self.hot.record(&tenant, id).await?.ok_or_else(unknown)?;
+        let (_, placed) = self.placed(&tenant, vec![record]).await?;
+        let (record, integrity) = placed.first().ok_or_else(unknown)?;
+        let mut event = Vec::new();
+        stele::wire::write_event(record, *integrity, &mut event)?;
+        Ok(answer(StatusCode::OK, "application/json", event))
+    }
+
+    /// The tenant a read is about: `None` if the key's own has no event yet.
+    async fn tenant(&self, grant: &Grant, parameters: &Parameters) -> Result<Option<Tenant>> {
+        let named = tenant_parameter(parameters)?;
+        let id = grant.choose(named.as_ref(), "tenant_id")?;
+        let found = self.tenants.find(grant, &id).await?;
+        if found.is_none() && grant.bound_tenant().is_none() {
+            return Err(Error::new(Code::NotFound, format!("there is no tenant `{id}`")));
+        }
+        Ok(found)
+    }
+}

@@ -56,7 +56,9 @@ impl Seal {
             }
             adopted = true;
         }
-        self.check_nothing_beyond(tenant, &head).await?;
+        if !self.is_the_end(tenant, &head).await? {
+            return Ok(None);
+        }
         if adopted {
             return Ok(Some(head));
         }
@@ -94,9 +96,9 @@ impl Seal {
         Ok(())
     }
 
-    /// No stored segment or checkpoint may lie beyond the end that was found: that would mean a hole before it,
-    /// and committing into a hole would fork the log.
-    pub(crate) async fn check_nothing_beyond(&self, tenant: &Tenant, head: &Head) -> Result<()> {
+    /// Whether the log ends where the walk ended; `false` when others have gone on meanwhile. A segment or
+    /// checkpoint further on means a hole before it, and committing into a hole would fork the log.
+    pub(crate) async fn is_the_end(&self, tenant: &Tenant, head: &Head) -> Result<bool> {
         let (id, log) = (tenant.id(), tenant.log());
         for (prefix, after) in [
             (layout::segments_of(id, log), segment_key(tenant, head.size().next_index())),
@@ -113,6 +115,10 @@ impl Seal {
                     Some(Object::PublicKey { .. }) | None => TreeSize::ZERO,
                 };
                 if end > head.size() {
+                    let next = segment_key(tenant, head.size().next_index());
+                    if retrying(|| self.objects.object(&next)).await?.is_some() {
+                        return Ok(false);
+                    }
                     return Err(Error::corrupt(
                         format!("log of `{id}`"),
                         format!("nothing beyond leaf {}", head.size()),
@@ -121,6 +127,6 @@ impl Seal {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -106,7 +106,14 @@ impl Rebuild {
         }
         // Entries of a longer index that was lost with its segments would lead readers to nothing.
         retrying(|| seal.heads.drop_index(&tenant, head.size().next_index())).await?;
-        seal.check_nothing_beyond(&tenant, &head).await?;
+        let moved = || {
+            Error::unavailable(format!(
+                "the log of `{id}` moved during the rebuild: stop sealing, then run it again"
+            ))
+        };
+        if !seal.is_the_end(&tenant, &head).await? {
+            return Err(moved());
+        }
         if seal.publishing_is_due(&head) {
             head.published = seal.publish(&tenant, &head, None).await?;
         }
@@ -117,9 +124,7 @@ impl Rebuild {
         // The answer of our own write may have been lost: what stands there now tells.
         match retrying(|| seal.heads.head(&tenant)).await? {
             Some(found) if found.edge == head.edge => Ok(()),
-            _ => Err(Error::unavailable(format!(
-                "the head of `{id}` moved during the rebuild: stop sealing, then run it again"
-            ))),
+            _ => Err(moved()),
         }
     }
 

@@ -15,7 +15,7 @@ use stele::time::Timestamp;
 use stele::tlog::hash::leaf_hash;
 
 const EVENTS: usize = 200;
-const ROUNDS: usize = 60;
+const ROUNDS: usize = 300;
 
 fn main() {
     let now = Timestamp::parse("2026-05-01T14:32:05.000Z").unwrap();
@@ -41,9 +41,8 @@ fn main() {
         black_box(Draft::parse(body).unwrap().accept(&terms).unwrap().record.leaf_hash)
     });
     let hash = least(&leaves, |leaf| black_box(leaf_hash(leaf)));
-    let from_leaf = least(&leaves, |leaf| {
-        black_box(stele::record::Record::from_leaf(leaf.bytes().clone()).unwrap().id)
-    });
+    let from_leaf =
+        least(&leaves, |leaf| black_box(stele::record::Record::from_leaf(leaf.bytes().clone()).unwrap().id));
     let naive = least(&bodies, |body| black_box(naive(body, &terms).1));
 
     println!("{EVENTS} events of {bytes} bytes, µs per event, least of {ROUNDS} rounds");

@@ -83,6 +83,16 @@ impl EventId {
         fits.then_some(EventId(value))
     }
 
+    /// The smallest id above this one, if there is one.
+    pub fn next(self) -> Option<EventId> {
+        let random = ((self.0 >> 64) & 0xfff) << 62 | (self.0 & ((1 << 62) - 1));
+        match random + 1 {
+            next if next < 1 << 74 => Some(EventId::new(self.time(), next)),
+            _ if self.time() < Timestamp::MAX => Some(EventId::first_at(self.time().plus_ms(1))),
+            _ => None,
+        }
+    }
+
     /// When the event occurred.
     pub const fn time(self) -> Timestamp {
         Timestamp::from_ms((self.0 >> 80) as u64)
@@ -154,6 +164,8 @@ mod tests {
             prop_assert_eq!(EventId::parse(&id.to_string()), Some(id));
             prop_assert_eq!(EventId::parse(&id.shown().to_uppercase().replacen("EVT_", "evt_", 1)), Some(id));
             prop_assert_eq!(id.time().ms(), ms);
+            prop_assert!(id.next().is_none_or(|next| id < next && next.time() >= id.time()));
+            prop_assert_eq!(EventId::last_at(id.time()).next().map(EventId::time), (id.time() < Timestamp::MAX).then(|| id.time().plus_ms(1)));
             prop_assert!(EventId::first_at(id.time()) <= id && id <= EventId::last_at(id.time()));
         }
 

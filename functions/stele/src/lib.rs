@@ -24,5 +24,6 @@ pub mod ports;
 pub mod problem;
 pub mod routes;
 pub mod query;
+pub mod openapi;
 
 pub use error::{Code, Error, Kind, Result};

@@ -197,8 +197,8 @@ impl<'a> Columns<'a> {
         }
         let actor = Object::new(json, root.required("actor")?, "actor", &["email", "id", "name", "type"])?;
         let resource = root.object("resource", &["id", "name", "type"])?;
-        let context = root
-            .object("context", &["ip", "request_id", "session_id", "trace_id", "user_agent"])?;
+        let context =
+            root.object("context", &["ip", "request_id", "session_id", "trace_id", "user_agent"])?;
         Ok(Columns {
             id,
             tenant_id: root.text("tenant_id")?,
@@ -263,7 +263,12 @@ struct Object<'j, 'a, const N: usize> {
 }
 
 impl<'j, 'a, const N: usize> Object<'j, 'a, N> {
-    fn new(json: &'j Json<'a>, node: Node, name: &'static str, keys: &'static [&'static str; N]) -> Result<Self> {
+    fn new(
+        json: &'j Json<'a>,
+        node: Node,
+        name: &'static str,
+        keys: &'static [&'static str; N],
+    ) -> Result<Self> {
         if json.kind(node) != Kind::Object {
             return Err(corrupt(format!("`{name}` to be an object"), json.kind(node).noun()));
         }
@@ -302,7 +307,9 @@ impl<'j, 'a, const N: usize> Object<'j, 'a, N> {
 
     fn text_at(&self, key: &str, node: Node) -> Result<Cow<'a, str>> {
         let found = || self.json.kind(node).noun();
-        self.json.cow(node).ok_or_else(|| corrupt(format!("`{key}` in `{}` to be a string", self.name), found()))
+        self.json
+            .cow(node)
+            .ok_or_else(|| corrupt(format!("`{key}` in `{}` to be a string", self.name), found()))
     }
 
     fn time(&self, key: &str) -> Result<Timestamp> {
@@ -330,7 +337,10 @@ impl<'j, 'a, const N: usize> Object<'j, 'a, N> {
     }
 }
 
-fn text_in<'a, const N: usize>(object: &Option<Object<'_, 'a, N>>, key: &str) -> Result<Option<Cow<'a, str>>> {
+fn text_in<'a, const N: usize>(
+    object: &Option<Object<'_, 'a, N>>,
+    key: &str,
+) -> Result<Option<Cow<'a, str>>> {
     match object {
         Some(object) => object.optional_text(key),
         None => Ok(None),
@@ -343,4 +353,56 @@ fn parsed(leaf: &[u8]) -> Result<Json<'_>> {
 
 fn corrupt(expected: impl fmt::Display, found: impl fmt::Display) -> Error {
     Error::corrupt("leaf", expected, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    const LEAF: &str = concat!(
+        r#"{"action":"invoice.deleted","actor":{"id":"u\n1","type":"user"},"context":{"ip":"::1"},"#,
+        r#""id":"019de3f4-1f00-7abc-9def-0123456789ab","key_id":"k","metadata":{"b":[1]},"#,
+        r#""occurred_at":"2026-05-01T14:32:00.000Z","outcome":"success","received_at":"2026-05-01T14:32:05.250Z","#,
+        r#""resource":{"id":"i"},"tenant_id":"org_acme","v":1}"#
+    );
+
+    #[test]
+    fn a_leaf_is_read_as_record_and_columns() {
+        let record = Record::from_leaf(LEAF.as_bytes().to_vec()).unwrap();
+        assert_eq!(record.actor_id, "u\n1");
+        assert_eq!(record.resource_id.as_deref(), Some("i"));
+        assert_eq!(record.leaf_hash, leaf_hash(LEAF.as_bytes()));
+        let columns = record.columns().unwrap();
+        assert_eq!((columns.ip.as_deref(), columns.metadata), (Some("::1"), Some(r#"{"b":[1]}"#)));
+        assert!(matches!(columns.action, Cow::Borrowed("invoice.deleted")));
+        assert_eq!(format!("{:?}", record.leaf), format!("Leaf({} bytes)", LEAF.len()));
+    }
+
+    #[test]
+    fn what_accepting_never_writes_is_corrupt() {
+        for (from, to) in [
+            ("\"v\":1", "\"v\":2"),
+            ("\"v\":1", "\"v\":1 "),
+            (",\"v\":1", ""),
+            ("\"key_id\":\"k\",", ""),
+            ("\"id\":\"i\"", "\"id\":7"),
+            ("\"ip\"", "\"asn\":1,\"ip\""),
+            ("\"action\"", "\"aaa\":1,\"action\""),
+            ("019de3f4", "019DE3F4"),
+            ("019de3f4", "019de3f5"),
+            ("00.000Z", "00Z"),
+            ("\\n1", "\\u000a1"),
+            ("\"org_acme\"", "\"org/acme\""),
+            ("{\"b\":[1]}", "{\"b\":[1.0]}"),
+            ("{\"b\":[1]}", "[]"),
+            ("{\"id\":\"u\\n1\",\"type\":\"user\"}", "\"u\""),
+            ("}", ""),
+        ] {
+            let bad = LEAF.replacen(from, to, 1);
+            assert_ne!(bad, LEAF);
+            let error = Record::from_leaf(bad.into_bytes()).unwrap_err();
+            assert_eq!(error.code(), Code::Corrupt, "{from} -> {to}: {error}");
+        }
+    }
 }

@@ -477,7 +477,7 @@ mod tests {
     #[test]
     fn every_route_is_reached_by_its_own_template_and_only_once() {
         for (at, route) in ROUTES.iter().enumerate() {
-            let path = route.template.replace('{', "").replace('}', "");
+            let path = route.template.replace(['{', '}'], "");
             assert_eq!(endpoint(route.method.clone(), &path), Ok(route.endpoint));
             assert_eq!(route.endpoint.route().template, route.template);
             assert!(ROUTES[..at].iter().all(|r| r.endpoint != route.endpoint));

@@ -286,6 +286,7 @@ impl<'a> LogCheck<'a> {
         }
         let (mut checkpoints, mut manifests) = (BTreeSet::new(), BTreeSet::new());
         let mut manifested = BTreeSet::new();
+        let mut continued = BTreeSet::new();
         for object in listed {
             let Some(parsed) = ObjectKey::parse(&object.key) else { continue };
             let key = parsed.key();
@@ -301,7 +302,7 @@ impl<'a> LogCheck<'a> {
                     checkpoints.insert(size);
                 }
                 Object::Manifest { size, .. } => {
-                    if self.check_manifest(&key, size, &stored.bytes, &mut manifested) {
+                    if self.check_manifest(&key, size, &stored.bytes, &mut manifested, &mut continued) {
                         self.report.manifests += 1;
                     }
                     manifests.insert(size);
@@ -320,12 +321,11 @@ impl<'a> LogCheck<'a> {
         let lone: Vec<_> = checkpoints
             .difference(&manifests)
             .map(|size| (named(*size, true), "the manifest that goes with the checkpoint"))
-            // The newest manifest may still wait for its checkpoint.
+            // A crash between the two leaves a manifest alone; but where the next one went on from, both were.
             .chain(
-                manifests
+                continued
                     .difference(&checkpoints)
-                    .filter(|size| **size < last)
-                    .map(|size| (named(*size, false), "the checkpoint that goes with the manifest")),
+                    .map(|size| (named(*size, false), "the checkpoint that a later manifest goes on from")),
             )
             .collect();
         for (key, expected) in lone {
@@ -403,6 +403,7 @@ impl<'a> LogCheck<'a> {
         size: TreeSize,
         bytes: &[u8],
         manifested: &mut BTreeSet<LeafIndex>,
+        continued: &mut BTreeSet<TreeSize>,
     ) -> bool {
         let before = self.report.findings.len();
         let manifest = match Manifest::open(bytes, &self.walked.keys) {
@@ -423,6 +424,8 @@ impl<'a> LogCheck<'a> {
             }
             None => self.find(key, format!("leaves up to {}", manifest.size), "no such size in the log"),
         }
+        let since = manifest.objects.first().map_or(TreeSize::ZERO, |object| object.first.size_before());
+        continued.extend((since > TreeSize::ZERO).then_some(since));
         for object in &manifest.objects {
             match self.walked.files.get(&object.first) {
                 Some((_, sha256)) if *sha256 != object.sha256 => {

@@ -33,8 +33,12 @@ pub async fn of_concurrent_advances_one_wins(store: &dyn Heads, name: &str) {
         let expected = revision.checked_sub(1);
         let heads: Vec<_> = (0..16).map(|n| head(revision, n)).collect();
         let won = join_all(heads.iter().map(|h| store.advance(&tenant, expected, h))).await;
-        let won: Vec<usize> =
-            won.into_iter().enumerate().filter(|(_, won)| *won.as_ref().expect("an advance")).map(|w| w.0).collect();
+        let won: Vec<usize> = won
+            .into_iter()
+            .enumerate()
+            .filter(|(_, won)| *won.as_ref().expect("an advance"))
+            .map(|w| w.0)
+            .collect();
         assert_eq!(won.len(), 1, "revision {revision}");
         assert_eq!(store.head(&tenant).await.expect("a read").as_ref(), Some(&heads[won[0]]));
     }

@@ -77,8 +77,7 @@ pub async fn of_concurrent_puts_one_stores(store: &dyn HotStore, name: &str) {
     let puts: Vec<Put> = records.iter().map(alone).collect();
     let outcomes = join_all(puts.iter().map(|p| store.put(&tenant, p))).await;
     let outcomes: Vec<PutOutcome> = outcomes.into_iter().map(|o| o.expect("a put")).collect();
-    let won: Vec<usize> =
-        (0..16).filter(|n| matches!(outcomes[*n], PutOutcome::Stored)).collect();
+    let won: Vec<usize> = (0..16).filter(|n| matches!(outcomes[*n], PutOutcome::Stored)).collect();
     assert_eq!(won.len(), 1, "{outcomes:?}");
     let winner = &records[won[0]];
     for outcome in &outcomes {
@@ -164,9 +163,7 @@ pub async fn a_day_is_listed_in_both_orders(store: &dyn HotStore, name: &str) {
         stored(store, &tenant, record).await;
     }
     records.sort_by_key(|r| r.id);
-    let list = async |range, order, limit| {
-        store.day(&tenant, day, range, order, limit).await.expect("a day")
-    };
+    let list = async |range, order, limit| store.day(&tenant, day, range, order, limit).await.expect("a day");
     assert_eq!(list(whole(day), Order::Ascending, 50).await, records);
     assert_eq!(ids(&list(whole(day), Order::Ascending, 2).await), ids(&records[..2]));
     let inner = IdRange { first: records[1].id, last: records[2].id };
@@ -179,7 +176,7 @@ pub async fn a_day_is_listed_in_both_orders(store: &dyn HotStore, name: &str) {
     assert!(list(whole(day), Order::Ascending, 0).await.is_empty());
     let many: Vec<EventId> = ids(&records).into_iter().chain([EventId::new(day.start(), 77)]).collect();
     let mut found = store.records(&tenant, &many).await.expect("records");
-    found.sort_by(|a, b| b.id.cmp(&a.id));
+    found.sort_by_key(|record| std::cmp::Reverse(record.id));
     assert_eq!(found, records);
     assert!(store.records(&tenant, &[]).await.expect("records").is_empty());
 }

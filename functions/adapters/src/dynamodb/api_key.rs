@@ -50,7 +50,8 @@ pub(super) fn encode_listed(hash: KeyHash, key_id: &str) -> Item {
 pub(super) fn decode_listed(item: &Item) -> Result<KeyHash> {
     let reader = Reader::new(LISTED, item);
     let text = reader.s("hash")?;
-    let hash = Hash::from_hex(text).ok_or_else(|| reader.corrupt("hash", "64 hexadecimal digits", "others"))?;
+    let hash =
+        Hash::from_hex(text).ok_or_else(|| reader.corrupt("hash", "64 hexadecimal digits", "others"))?;
     Ok(KeyHash(*hash.as_bytes()))
 }
 

@@ -155,7 +155,8 @@ impl ApiKeys for DynamoStore {
                 );
             match request.send().await {
                 Ok(_) => return Ok(Some(key)),
-                Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {}
+                Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                }
                 Err(e) => return Err(failed(DOING, e)),
             }
         }
@@ -187,11 +188,8 @@ impl Heads for DynamoStore {
     }
 
     async fn advance(&self, tenant: &Tenant, expected: Option<u64>, head: &Head) -> Result<bool> {
-        let request = self
-            .client
-            .put_item()
-            .table_name(&self.control_table)
-            .set_item(Some(head::encode(tenant, head)));
+        let request =
+            self.client.put_item().table_name(&self.control_table).set_item(Some(head::encode(tenant, head)));
         let request = match expected {
             None => request.condition_expression(FREE),
             Some(revision) => request

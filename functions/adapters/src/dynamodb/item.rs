@@ -73,9 +73,9 @@ impl<'a> Reader<'a> {
     /// A whole number from 0.
     pub(super) fn n(&self, name: &str) -> Result<u64> {
         match self.item.get(name) {
-            Some(AttributeValue::N(digits)) => digits
-                .parse()
-                .map_err(|_| self.corrupt(name, "a whole number from 0", format!("`{digits}`"))),
+            Some(AttributeValue::N(digits)) => {
+                digits.parse().map_err(|_| self.corrupt(name, "a whole number from 0", format!("`{digits}`")))
+            }
             _ => Err(self.wrong_type(name, "a number")),
         }
     }
@@ -106,8 +106,8 @@ impl<'a> Reader<'a> {
     pub(super) fn hash(&self, name: &str) -> Result<Hash> {
         let bytes = self.b(name)?;
         let fixed = <[u8; 32]>::try_from(bytes);
-        fixed.map(Hash::from_bytes).map_err(|_| {
-            self.corrupt(name, "32 bytes", format!("{} bytes", bytes.len()))
-        })
+        fixed
+            .map(Hash::from_bytes)
+            .map_err(|_| self.corrupt(name, "32 bytes", format!("{} bytes", bytes.len())))
     }
 }

@@ -57,9 +57,7 @@ fn inserted(record: &Record, number: u64) -> EventRecord {
     let pk = format!("{}#{}#0", record.tenant, record.id.time().day());
     image.keys = keys(pk.clone(), record);
     image.new_image = keys(pk, record);
-    image
-        .new_image
-        .insert(event::LEAF.to_owned(), AttributeValue::B(record.leaf.as_bytes().to_vec()));
+    image.new_image.insert(event::LEAF.to_owned(), AttributeValue::B(record.leaf.as_bytes().to_vec()));
     change
 }
 
@@ -147,9 +145,9 @@ mod tests {
     fn a_leaf_under_another_tenants_key_is_corrupt() {
         let record = record(&tenant("acme"), 1_767_225_600_123, 7);
         let leaf = record.leaf.as_bytes();
-        for (pk, leaf) in [("globex#2026-01-01#0", leaf), ("acme#2026-01-01#0", &leaf[..9]), ("acme#x", b"")] {
-            let event =
-                lambda_event_from(vec![streamed(sdk::OperationType::Insert, pk, leaf)]).unwrap();
+        for (pk, leaf) in [("globex#2026-01-01#0", leaf), ("acme#2026-01-01#0", &leaf[..9]), ("acme#x", b"")]
+        {
+            let event = lambda_event_from(vec![streamed(sdk::OperationType::Insert, pk, leaf)]).unwrap();
             assert_eq!(record_of(&event.records[0]).unwrap_err().code(), Code::Corrupt, "{pk}");
         }
         let mut empty = EventRecord::default();

@@ -16,7 +16,8 @@ type Built<T> = std::result::Result<T, BuildError>;
 
 /// The attribute after whose seconds DynamoDB may delete an item.
 const TTL: &str = "expires";
-const INDEXES: [(&str, &str); 3] = [("by_actor", "actor"), ("by_resource", "resource"), ("by_action", "action")];
+const INDEXES: [(&str, &str); 3] =
+    [("by_actor", "actor"), ("by_resource", "resource"), ("by_action", "action")];
 const STATUS_CHECKS: u32 = 120;
 const STATUS_PAUSE: Duration = Duration::from_millis(250);
 

@@ -17,7 +17,8 @@ impl BatchForm {
     /// By `Content-Type`: JSON unless it says otherwise.
     pub fn of(content_type: Option<&str>) -> BatchForm {
         let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        let lines = ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
+        let lines =
+            ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
         match lines.iter().any(|line| kind.eq_ignore_ascii_case(line)) {
             true => BatchForm::Ndjson,
             false => BatchForm::Json,
@@ -51,7 +52,8 @@ pub fn batch_items(body: &[u8], form: BatchForm) -> Result<Vec<&[u8]>> {
 fn json_items(body: &[u8]) -> Result<Vec<&[u8]>> {
     let split = split_array(body, "events", BATCH_EVENTS_MAX)?;
     let refused = |pointer: String, code, detail: String| {
-        Err(Error::new(Code::ValidationFailed, detail.clone()).with_problems(vec![problem(pointer, code, detail)]))
+        Err(Error::new(Code::ValidationFailed, detail.clone())
+            .with_problems(vec![problem(pointer, code, detail)]))
     };
     if split.too_many {
         return Err(too_many());

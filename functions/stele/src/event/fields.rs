@@ -2,7 +2,8 @@
 //! needs no server state is checked, and what is unknown is kept. All faults are told, not just the first.
 
 use super::words::{
-    ACTOR_TYPES, OUTCOMES, OWN_ACTIONS, is_action, is_word, suggest_action, suggest_epoch, suggest_time, suggest_word,
+    ACTOR_TYPES, OUTCOMES, OWN_ACTIONS, is_action, is_word, suggest_action, suggest_epoch, suggest_time,
+    suggest_word,
 };
 use crate::canonical::write_canonical;
 use crate::error::FieldProblem;
@@ -115,11 +116,25 @@ struct Top {
 
 /// Names worth suggesting for a member we do not know.
 const NAMES: [&str; 15] = [
-    "id", "external_id", "tenant_id", "occurred_at", "action", "outcome", "reason", "actor", "resource", "related",
-    "on_behalf_of", "changes", "context", "description", "metadata",
+    "id",
+    "external_id",
+    "tenant_id",
+    "occurred_at",
+    "action",
+    "outcome",
+    "reason",
+    "actor",
+    "resource",
+    "related",
+    "on_behalf_of",
+    "changes",
+    "context",
+    "description",
+    "metadata",
 ];
 
 impl Top {
+    #[inline]
     fn slot(&mut self, key: &str) -> Option<&mut Option<Node>> {
         Some(match key.as_bytes() {
             b"id" => &mut self.id,
@@ -214,7 +229,11 @@ impl Reading<'_, '_> {
                 let slots = self.party(item, Place("on_behalf_of", Some(index)));
                 let party = self.checked_party(slots);
                 if party.id.is_none() && slots.id.is_none() && self.json.kind(item) == Kind::Object {
-                    self.refuse_at(format!("{}/id", self.json.pointer(item)), "required", "an id is required");
+                    self.refuse_at(
+                        format!("{}/id", self.json.pointer(item)),
+                        "required",
+                        "an id is required",
+                    );
                 }
                 fields.on_behalf_of.push(party);
             }
@@ -250,7 +269,8 @@ impl Reading<'_, '_> {
                 None => {
                     // Under `extra` it stands one level deeper than it was sent.
                     if json.height(value) + 2 > JSON_DEPTH_MAX {
-                        let detail = format!("nested deeper than {JSON_DEPTH_MAX} levels when kept under `extra`");
+                        let detail =
+                            format!("nested deeper than {JSON_DEPTH_MAX} levels when kept under `extra`");
                         self.refuse(value, "depth", detail);
                     }
                     self.keep(name.to_owned(), name, value, suggest_word(name, &NAMES));
@@ -277,7 +297,8 @@ impl Reading<'_, '_> {
             let text = json.str(node).unwrap_or_default();
             fields.tenant = TenantId::parse(text);
             if fields.tenant.is_none() {
-                let detail = format!("{} does not match `^[A-Za-z0-9][A-Za-z0-9_.-]{{0,127}}$`", quoted(text));
+                let detail =
+                    format!("{} does not match `^[A-Za-z0-9][A-Za-z0-9_.-]{{0,127}}$`", quoted(text));
                 self.refuse(node, "bad_tenant_id", detail);
             }
         }
@@ -307,9 +328,10 @@ impl Reading<'_, '_> {
         let (detail, suggestion) = match (json.kind(node), json.str(node)) {
             (_, Some(text)) => match Timestamp::parse(text) {
                 Ok(time) => return Some(time),
-                Err(why) => {
-                    (format!("{} is {why}; RFC 3339 with an offset is needed", quoted(text)), suggest_time(text, why))
-                }
+                Err(why) => (
+                    format!("{} is {why}; RFC 3339 with an offset is needed", quoted(text)),
+                    suggest_time(text, why),
+                ),
             },
             (Kind::Number, _) => (
                 format!("{} is a number; RFC 3339 with an offset is needed", quoted(json.raw(node))),
@@ -344,7 +366,8 @@ impl Reading<'_, '_> {
         let json = self.json;
         let mut slots = PartySlots::default();
         if json.kind(node) != Kind::Object {
-            let suggestion = (json.kind(node) == Kind::String).then(|| format!("{{\"id\":{}}}", json.raw(node)));
+            let suggestion =
+                (json.kind(node) == Kind::String).then(|| format!("{{\"id\":{}}}", json.raw(node)));
             let detail = format!("must be an object, is {}", json.kind(node).noun());
             self.refuse_with(node, "wrong_type", detail, suggestion);
             return slots;
@@ -408,7 +431,8 @@ impl Reading<'_, '_> {
         main = self.same_thing(main, flat);
         let sent = top.resource.or(top.target).or(top.targets);
         fields.resource = self.checked_thing(sent, main);
-        fields.related = related.into_iter().map(|(node, thing)| self.checked_thing(Some(node), thing)).collect();
+        fields.related =
+            related.into_iter().map(|(node, thing)| self.checked_thing(Some(node), thing)).collect();
     }
 
     fn same_thing(&mut self, main: Thing, alias: Thing) -> Thing {
@@ -454,7 +478,11 @@ impl Reading<'_, '_> {
             }
             _ => {}
         }
-        Thing { id: self.client_id(thing.id), kind: self.client_id(thing.kind), name: self.string(thing.name) }
+        Thing {
+            id: self.client_id(thing.id),
+            kind: self.client_id(thing.kind),
+            name: self.string(thing.name),
+        }
     }
 
     fn action(&mut self, node: Option<Node>, resource_type: Option<Node>) -> Option<Text> {
@@ -466,7 +494,11 @@ impl Reading<'_, '_> {
         let node = self.string(Some(node))?;
         let text = json.str(node).unwrap_or_default();
         if text.starts_with(OWN_ACTIONS) {
-            self.refuse(node, "reserved_action", format!("{} begins with `stele.`, which is reserved", quoted(text)));
+            self.refuse(
+                node,
+                "reserved_action",
+                format!("{} begins with `stele.`, which is reserved", quoted(text)),
+            );
             return None;
         }
         if is_action(text) {
@@ -481,7 +513,9 @@ impl Reading<'_, '_> {
         }
         let suggestion = suggest_action(text, resource_type);
         let detail = match is_word(text) && suggestion.is_none() {
-            true => format!("{} names no object; `<object>.<verb>` is needed, or a resource type", quoted(text)),
+            true => {
+                format!("{} names no object; `<object>.<verb>` is needed, or a resource type", quoted(text))
+            }
             false => {
                 format!("{} does not match `^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*){{1,4}}$`", quoted(text))
             }
@@ -587,7 +621,8 @@ impl Reading<'_, '_> {
                 match json.str(key) {
                     Some("ip") if copied => context.ip = self.alias(context.ip, Some(value), "context.ip"),
                     Some("user_agent") if copied => {
-                        context.user_agent = self.alias(context.user_agent, Some(value), "context.user_agent");
+                        context.user_agent =
+                            self.alias(context.user_agent, Some(value), "context.user_agent");
                     }
                     _ => {}
                 }
@@ -651,16 +686,18 @@ impl Reading<'_, '_> {
     }
 
     /// A value unless it is null.
+    #[inline]
     fn present(&self, node: Node) -> Option<Node> {
         (self.json.kind(node) != Kind::Null).then_some(node)
     }
 
     /// The main field, filled from its alias.
+    #[inline]
     fn alias(&mut self, main: Option<Node>, alias: Option<Node>, name: &str) -> Option<Node> {
-        if let (Some(main), Some(alias)) = (main, alias) {
-            if !self.same(main, alias) {
-                self.contradicts(alias, name);
-            }
+        if let (Some(main), Some(alias)) = (main, alias)
+            && !self.same(main, alias)
+        {
+            self.contradicts(alias, name);
         }
         main.or(alias)
     }
@@ -677,6 +714,7 @@ impl Reading<'_, '_> {
         a == b
     }
 
+    #[inline]
     fn string(&mut self, node: Option<Node>) -> Option<Node> {
         let node = node?;
         if self.json.kind(node) == Kind::String {
@@ -686,6 +724,7 @@ impl Reading<'_, '_> {
         None
     }
 
+    #[inline]
     fn client_id(&mut self, node: Option<Node>) -> Option<Node> {
         let node = node?;
         if matches!(self.json.kind(node), Kind::Number) {
@@ -696,7 +735,9 @@ impl Reading<'_, '_> {
         let node = self.string(Some(node))?;
         let text = self.json.str(node).unwrap_or_default();
         // Printable ASCII of the right length is the rule's common case, seen at a glance.
-        let plain = matches!(text.len(), 1..=64) && text.bytes().all(|c| matches!(c, 0x20..=0x7e));
+        // Without a way out of the loop it runs on whole vectors.
+        let plain = matches!(text.len(), 1..=64)
+            && text.bytes().fold(true, |plain, c| plain & matches!(c, 0x20..=0x7e));
         if plain || is_client_id(text) {
             return Some(node);
         }
@@ -742,7 +783,8 @@ impl Reading<'_, '_> {
     }
 
     fn contradicts(&mut self, node: Node, main: &str) {
-        let detail = format!("{} contradicts `{main}`", quoted(self.json.str(node).unwrap_or(self.json.raw(node))));
+        let detail =
+            format!("{} contradicts `{main}`", quoted(self.json.str(node).unwrap_or(self.json.raw(node))));
         self.refuse(node, "alias_contradicts", detail);
     }
 

@@ -85,10 +85,12 @@ impl Out<'_, '_> {
         self.put("\",\"v\":1}");
     }
 
+    #[inline]
     fn put(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
+    #[inline]
     fn value(&mut self, node: Node) {
         self.writer.write(self.json, node, &mut self.bytes);
     }
@@ -100,6 +102,7 @@ impl Out<'_, '_> {
         }
     }
 
+    #[inline]
     fn member(&mut self, key: &str, node: Option<Node>) {
         if let Some(node) = node {
             self.put(key);
@@ -138,9 +141,12 @@ impl Out<'_, '_> {
 
     fn party(&mut self, party: &Party) {
         self.put("{");
-        for (name, node) in
-            [("\"email\":", party.email), ("\"id\":", party.id), ("\"name\":", party.name), ("\"reason\":", party.reason)]
-        {
+        for (name, node) in [
+            ("\"email\":", party.email),
+            ("\"id\":", party.id),
+            ("\"name\":", party.name),
+            ("\"reason\":", party.reason),
+        ] {
             if let Some(node) = node {
                 self.put(name);
                 self.value(node);

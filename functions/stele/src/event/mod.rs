@@ -66,7 +66,8 @@ impl<'a> Draft<'a> {
     /// `event_too_large`, `malformed_json`, `duplicate_key`, and `validation_failed` with every fault and its place.
     pub fn parse(body: &'a [u8]) -> Result<Draft<'a>> {
         if body.len() > EVENT_BODY_BYTES_MAX {
-            let detail = format!("an event has at most {EVENT_BODY_BYTES_MAX} bytes, this one has {}", body.len());
+            let detail =
+                format!("an event has at most {EVENT_BODY_BYTES_MAX} bytes, this one has {}", body.len());
             return Err(Error::new(Code::EventTooLarge, detail));
         }
         let json = Json::read(body)?;
@@ -128,7 +129,10 @@ impl<'a> Draft<'a> {
     /// `insufficient_scope` if it names another tenant, `event_too_large` with the member that is.
     pub fn accept(&self, terms: &Terms<'_>) -> Result<Accepted> {
         if let Some(named) = self.tenant().filter(|named| *named != terms.tenant) {
-            return Err(Error::new(Code::InsufficientScope, format!("the key may not write to tenant `{named}`")));
+            return Err(Error::new(
+                Code::InsufficientScope,
+                format!("the key may not write to tenant `{named}`"),
+            ));
         }
         let sent_at = self.occurred_at();
         let occurred_at = sent_at.unwrap_or(terms.now);
@@ -204,10 +208,15 @@ pub fn same_content(stored_leaf: &[u8], new_leaf: &[u8], occurred_at_defaulted: 
     };
     // Both are canonical: equal content is equal text, in equal order.
     let content = |json: &Json<'_>| -> Vec<(String, String)> {
-        let members = json.members(json.root()).map(|(key, value)| (json.str(key).unwrap_or_default(), value));
-        members.filter(|(key, _)| counts(key)).map(|(key, value)| (key.to_owned(), json.raw(value).to_owned())).collect()
+        let members =
+            json.members(json.root()).map(|(key, value)| (json.str(key).unwrap_or_default(), value));
+        members
+            .filter(|(key, _)| counts(key))
+            .map(|(key, value)| (key.to_owned(), json.raw(value).to_owned()))
+            .collect()
     };
-    [&stored, &new].iter().all(|json| json.kind(json.root()) == Kind::Object) && content(&stored) == content(&new)
+    [&stored, &new].iter().all(|json| json.kind(json.root()) == Kind::Object)
+        && content(&stored) == content(&new)
 }
 
 /// The first 74 bits of HMAC-SHA-256(the tenant's id secret, external id).
@@ -221,7 +230,9 @@ fn external_bits(id_secret: &[u8; 32], external_id: &str) -> u128 {
 
 fn invalid(problems: Vec<FieldProblem>) -> Error {
     let detail = match problems.as_slice() {
-        [only] => format!("{}: {}", if only.pointer.is_empty() { "the event" } else { &only.pointer }, only.detail),
+        [only] => {
+            format!("{}: {}", if only.pointer.is_empty() { "the event" } else { &only.pointer }, only.detail)
+        }
         all => format!("{} faults in the event", all.len()),
     };
     Error::new(Code::ValidationFailed, detail).with_problems(problems)
@@ -236,7 +247,8 @@ fn too_large(leaf: &[u8]) -> Error {
         format!("the event as stored has at most {LEAF_BYTES_MAX} bytes, this one has {}", leaf.len());
     let mut problems = Vec::new();
     if let Some((size, pointer)) = largest {
-        detail.push_str(&format!("; the largest member is `{}` with {size}", pointer.trim_start_matches('/')));
+        detail
+            .push_str(&format!("; the largest member is `{}` with {size}", pointer.trim_start_matches('/')));
         problems.push(problem(pointer, "too_large", format!("{size} bytes")));
     }
     Error::new(Code::EventTooLarge, detail).with_problems(problems)

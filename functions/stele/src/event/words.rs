@@ -17,12 +17,16 @@ pub(super) const OWN_ACTIONS: &str = "stele.";
 /// Whether a text is an action: `^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){1,4}$`, at most 256 bytes (it is a key of
 /// the hot store's index).
 pub(super) fn is_action(text: &str) -> bool {
-    let mut parts = 0;
-    let all = text.split('.').all(|part| {
-        parts += 1;
-        is_word(part)
-    });
-    all && (2..=PARTS_MAX).contains(&parts) && text.len() <= ID_BYTES_MAX
+    let (mut parts, mut begins) = (1, true);
+    for c in text.bytes() {
+        match (begins, c) {
+            (_, b'a'..=b'z') => begins = false,
+            (false, b'0'..=b'9' | b'_') => {}
+            (false, b'.') => (parts, begins) = (parts + 1, true),
+            _ => return false,
+        }
+    }
+    !begins && (2..=PARTS_MAX).contains(&parts) && text.len() <= ID_BYTES_MAX
 }
 
 /// Whether a text is one part of an action.
@@ -34,10 +38,46 @@ pub(super) fn is_word(text: &str) -> bool {
 
 /// Verbs that stand first in names like `delete-user`.
 const VERBS: [&str; 40] = [
-    "accept", "activate", "add", "approve", "archive", "assign", "cancel", "change", "close", "create", "deactivate",
-    "delete", "disable", "download", "edit", "enable", "export", "get", "grant", "import", "invite", "list", "lock",
-    "merge", "move", "open", "publish", "read", "reject", "remove", "rename", "reset", "restore", "revoke", "send",
-    "share", "unlock", "update", "upload", "view",
+    "accept",
+    "activate",
+    "add",
+    "approve",
+    "archive",
+    "assign",
+    "cancel",
+    "change",
+    "close",
+    "create",
+    "deactivate",
+    "delete",
+    "disable",
+    "download",
+    "edit",
+    "enable",
+    "export",
+    "get",
+    "grant",
+    "import",
+    "invite",
+    "list",
+    "lock",
+    "merge",
+    "move",
+    "open",
+    "publish",
+    "read",
+    "reject",
+    "remove",
+    "rename",
+    "reset",
+    "restore",
+    "revoke",
+    "send",
+    "share",
+    "unlock",
+    "update",
+    "upload",
+    "view",
 ];
 
 /// The action somebody probably meant.
@@ -61,7 +101,8 @@ pub(super) fn suggest_action(text: &str, resource_type: Option<&str>) -> Option<
             joined.join(".")
         }
     };
-    (is_action(&suggestion) && suggestion != text && !suggestion.starts_with(OWN_ACTIONS)).then_some(suggestion)
+    (is_action(&suggestion) && suggestion != text && !suggestion.starts_with(OWN_ACTIONS))
+        .then_some(suggestion)
 }
 
 /// The words of `userDeleted`, `HTTPRequest`, `delete-user`, in lower case.
@@ -74,7 +115,8 @@ fn words(text: &str) -> Vec<String> {
         let next = chars.get(at + 1);
         let begins = c.is_ascii_uppercase()
             && (before.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-                || before.is_some_and(char::is_ascii_uppercase) && next.is_some_and(char::is_ascii_lowercase));
+                || before.is_some_and(char::is_ascii_uppercase)
+                    && next.is_some_and(char::is_ascii_lowercase));
         if (begins || !c.is_alphanumeric()) && !word.is_empty() {
             words.push(std::mem::take(&mut word));
         }

@@ -232,10 +232,10 @@ pub(super) mod tests {
         if parts[3] % 3 < 2 {
             leaf["resource"] = json!({"id": one(&["inv_1", "u1", ""], parts[3]), "type": one(&["invoice", "user", ""], parts[3])});
         }
-        if parts[4] % 2 == 0 {
+        if parts[4].is_multiple_of(2) {
             leaf["context"] = json!({"ip": one(&["203.0.113.7", "2001:db8::1"], parts[4] / 2)});
         }
-        if parts[5] % 3 == 0 {
+        if parts[5].is_multiple_of(3) {
             leaf["metadata"] = json!({"a": [1.5, {"b": "Ünder DEEP"}], "plan": "pro"});
         }
         Record::from_leaf(crate::canonical::canonicalize(leaf.to_string().as_bytes()).unwrap()).unwrap()

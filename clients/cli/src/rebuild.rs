@@ -1,0 +1,64 @@
+//! Rebuild: the database again, from the sealed files alone.
+
+use crate::show::{Failure, counted, note, print};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use stele_seal::Rebuilt;
+
+/// Without a terminal, it says how far it is after so many segments.
+const SAY_EVERY: u64 = 100;
+
+/// Restores a lost database from the sealed files; `stele dev` must not be running
+#[derive(Args, Debug)]
+pub(crate) struct Rebuild {
+    /// Data folder
+    #[arg(long, env = "STELE_DATA", default_value = "./.stele", value_name = "DIR")]
+    data: PathBuf,
+}
+
+/// Runs it.
+pub(crate) fn run(args: &Rebuild) -> Result<(), Failure> {
+    let archive = stele_local::archive(&args.data);
+    if !archive.is_dir() {
+        // Opening it would create it, and call an empty folder a success.
+        let (archive, data) = (archive.display(), args.data.display());
+        return Err(Failure::CouldNot(format!(
+            "there is no `{archive}`: is `{data}` the data folder? Give it with --data"
+        )));
+    }
+    let is_terminal = io::stderr().is_terminal();
+    let bar = if is_terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed"));
+    let said = AtomicU64::new(0);
+    let progress = |rebuilt: &Rebuilt| {
+        let text = format!("{}, {}", counted(rebuilt.segments, "segment"), counted(rebuilt.records, "event"));
+        if is_terminal {
+            bar.set_message(text);
+            bar.tick();
+        } else if said.fetch_add(1, Ordering::Relaxed) % SAY_EVERY == SAY_EVERY - 1 {
+            note(text);
+        }
+    };
+    let rebuilt = crate::runtime()?.block_on(stele_local::rebuild(&args.data, &progress));
+    bar.finish_and_clear();
+    let Rebuilt { tenants, segments, records, forgotten } = rebuilt.map_err(|e| Failure::of(&e))?;
+    print(format!(
+        "rebuilt {} from {}: {} are back in the database",
+        counted(tenants, "log"),
+        counted(segments, "segment"),
+        counted(records, "event"),
+    ))?;
+    if forgotten > 0 {
+        print(format!(
+            "{} are older than the database keeps them; they stay sealed",
+            counted(forgotten, "event")
+        ))?;
+    }
+    print(
+        "not in the sealed files, so not restored: events that were never sealed, API keys made with `stele keys`, \
+           settings of tenants",
+    )
+}

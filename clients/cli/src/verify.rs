@@ -1,0 +1,246 @@
+//! Verify: what the verifier found, told to people and to programs.
+//!
+//! It reads the locked objects and nothing else, and writes nothing.
+
+use crate::import::tenant;
+use crate::show::{Clean, Failure, counted, note, print};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use stele::id::TenantId;
+use stele::public_key::PublicKey;
+use stele::tlog::note::VerifierKey;
+use stele_adapters::clock::SystemClock;
+use stele_adapters::folder::LockedFolder;
+use stele_verify::{Basis, Finding, LogReport, Options, Report, Verdict};
+
+/// Re-derives every hash, root, checkpoint and manifest from the sealed files alone
+#[derive(Args, Debug)]
+#[command(after_help = "Exit code: 0 proven, 1 refuted, 2 could not check.")]
+pub(crate) struct Verify {
+    /// Data folder, or a copy of its `archive`
+    #[arg(long, env = "STELE_DATA", default_value = "./.stele", value_name = "DIR")]
+    data: PathBuf,
+    /// A checkpoint saved earlier, which the log must still contain; can be repeated
+    #[arg(long, value_name = "FILE")]
+    since: Vec<PathBuf>,
+    /// The public key to trust instead of the one in the folder: a file or base64; can be repeated
+    #[arg(long, value_name = "FILE|BASE64")]
+    public_key: Vec<String>,
+    /// Only this tenant
+    #[arg(long, value_parser = tenant)]
+    tenant: Option<TenantId>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it; the verdict becomes the exit code.
+pub(crate) fn run(args: &Verify) -> Result<Verdict, Failure> {
+    let options = Options {
+        pinned: args.public_key.iter().map(|given| public_key(given)).collect::<Result<_, _>>()?,
+        since: args.since.iter().map(|path| saved(path)).collect::<Result<_, _>>()?,
+        tenant: args.tenant.clone(),
+    };
+    let path = archive(&args.data);
+    let folder = LockedFolder::open_read_only(&path, Arc::new(SystemClock)).map_err(|e| {
+        let (path, data) = (path.display(), args.data.display());
+        let why = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+        Failure::CouldNot(format!(
+            "`{path}` can't be read ({why}): is `{data}` the data folder? Give it with --data"
+        ))
+    })?;
+    let bar = progress_bar();
+    let progress = |checked, found| {
+        bar.set_length(found);
+        bar.set_position(checked);
+    };
+    let report = crate::runtime()?.block_on(stele_verify::verify(&folder, &options, &progress));
+    bar.finish_and_clear();
+    let report = report.map_err(|e| Failure::of(&e))?;
+    match args.json {
+        true => print(as_json(&report)?)?,
+        false => print(as_text(&report, &path))?,
+    }
+    Ok(report.verdict())
+}
+
+/// The write-once folder: of a data folder, or the one given itself.
+fn archive(data: &Path) -> PathBuf {
+    let inside = stele_local::archive(data);
+    let is_archive = !inside.exists()
+        && [stele::layout::SEGMENTS, stele::layout::PUBLIC_KEYS]
+            .iter()
+            .any(|prefix| data.join(prefix.trim_end_matches('/')).is_dir());
+    if is_archive { data.to_owned() } else { inside }
+}
+
+fn saved(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .map_err(|e| Failure::could_not(format!("read the checkpoint `{}`", path.display()), e))
+}
+
+/// A public key in a file of ours, as a verifier key of C2SP, or as the base64 of its 32 bytes; in a file or as
+/// it is.
+fn public_key(given: &str) -> Result<PublicKey, Failure> {
+    if let Some(key) = parse_public_key(given.as_bytes()) {
+        return Ok(key);
+    }
+    match fs::read(given) {
+        Ok(bytes) => parse_public_key(&bytes).ok_or_else(|| {
+            Failure::CouldNot(format!(
+                "`{}` has no public key in it: an Ed25519 key is expected",
+                Clean(given)
+            ))
+        }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Failure::CouldNot(format!(
+            "`{}` is neither a file nor a public key: give the 32 bytes of an Ed25519 key in base64",
+            Clean(given)
+        ))),
+        Err(e) => Err(Failure::could_not(format!("read the public key `{}`", Clean(given)), e)),
+    }
+}
+
+fn parse_public_key(bytes: &[u8]) -> Option<PublicKey> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    let raw = || STANDARD.decode(text).ok()?.try_into().ok().map(PublicKey);
+    let c2sp = || VerifierKey::parse(text).ok().map(|key| PublicKey(*key.public()));
+    PublicKey::from_file(bytes).or_else(raw).or_else(c2sp)
+}
+
+fn progress_bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} objects  {eta} left");
+    ProgressBar::new(0).with_style(style.expect("the template is well formed"))
+}
+
+/// The report, with the verdict over all that follows from it.
+#[derive(Serialize)]
+struct WithVerdict<'a> {
+    verdict: Verdict,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+fn as_json(report: &Report) -> Result<String, Failure> {
+    let shown = WithVerdict { verdict: report.verdict(), report };
+    serde_json::to_string_pretty(&shown).map_err(|e| Failure::could_not("write the report", e))
+}
+
+fn as_text(report: &Report, folder: &Path) -> String {
+    let mut out = String::new();
+    for log in &report.logs {
+        log_text(&mut out, log);
+    }
+    findings_text(&mut out, "", &report.findings, &report.unchecked);
+    if report.logs.is_empty() {
+        // Writing to a text can't fail, here and below.
+        let _ = writeln!(out, "`{}` holds no log: nothing was checked", folder.display());
+    }
+    let basis = match report.basis {
+        Basis::PinnedKey => "the public key you gave",
+        Basis::KeyFromFolder => {
+            "the public key in the folder itself, which shows that all is of one hand, not of whose: to pin it, give \
+             --public-key"
+        }
+    };
+    let _ = writeln!(out, "trust: {basis}");
+    let proven: u64 = report.logs.iter().map(|log| log.leaves_proven).sum();
+    let count = |verdict| report.logs.iter().filter(|log| log.verdict == verdict).count() as u64;
+    let _ = write!(
+        out,
+        "{}: {}, {}; {} proven, {} refuted, {} could not be checked",
+        report.verdict().as_str().to_uppercase(),
+        counted(report.logs.len() as u64, "log"),
+        counted(proven, "event"),
+        count(Verdict::Proven),
+        count(Verdict::Refuted),
+        count(Verdict::CouldNotCheck),
+    );
+    out
+}
+
+fn log_text(out: &mut String, log: &LogReport) {
+    let generation = if log.log == 0 { String::new() } else { format!(" log {}", log.log) };
+    let _ = write!(
+        out,
+        "{}{generation}: {}: {}, {}, {}",
+        Clean(&log.tenant),
+        log.verdict.as_str(),
+        counted(log.leaves_proven, "event"),
+        counted(log.segments, "segment"),
+        counted(log.checkpoints, "checkpoint"),
+    );
+    if let Some(root) = &log.root {
+        let _ = write!(out, ", root {}", Clean(root));
+    }
+    if log.leaves_unsigned > 0 {
+        let _ = write!(out, ", {} not signed yet", counted(log.leaves_unsigned, "more event"));
+    }
+    if log.saved_checkpoints > 0 {
+        let _ = write!(out, ", contains {}", counted(log.saved_checkpoints, "saved checkpoint"));
+    }
+    out.push('\n');
+    findings_text(out, "  ", &log.findings, &log.unchecked);
+}
+
+fn findings_text(out: &mut String, indent: &str, findings: &[Finding], unchecked: &[String]) {
+    for Finding { at, expected, found } in findings {
+        let (at, expected, found) = (Clean(at), Clean(expected), Clean(found));
+        let _ =
+            writeln!(out, "{indent}refuted: {at}\n{indent}  expected {expected}\n{indent}  found    {found}");
+    }
+    for why in unchecked {
+        let _ = writeln!(out, "{indent}could not check: {}", Clean(why));
+    }
+}
+
+/// Says what a verdict other than proven means for whoever reads only the last line.
+pub(crate) fn advise(verdict: Verdict) {
+    match verdict {
+        Verdict::Proven => {}
+        Verdict::Refuted => note(
+            "stele: the log is not what was signed; keep the folder as it is and look at the places named",
+        ),
+        Verdict::CouldNotCheck => note("stele: nothing wrong was found, but not everything could be checked"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stele::tlog::note::KeyName;
+
+    #[test]
+    fn a_public_key_is_read_in_every_form() {
+        let key = PublicKey::of_seed(&[7; 32]);
+        let c2sp = VerifierKey::new(KeyName::parse("example.com/log").unwrap(), &key.0).unwrap().to_string();
+        for text in [key.to_file(), format!("{}\n", STANDARD.encode(key.0)), c2sp] {
+            assert_eq!(parse_public_key(text.as_bytes()), Some(key), "{text}");
+        }
+        for text in ["", "AAAA", "{}", "example.com/log+00000000+AAAA"] {
+            assert_eq!(parse_public_key(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_found_is_not_green_and_a_finding_names_the_place() {
+        let mut report = Report::default();
+        assert!(as_text(&report, Path::new("x")).contains("COULD NOT CHECK: 0 logs"));
+        let finding =
+            |text: &str| Finding { at: format!("{text}\u{1b}"), expected: "a".into(), found: "b".into() };
+        report.findings.push(finding("segments/0"));
+        let text = as_text(&report, Path::new("x"));
+        assert!(text.contains("refuted: segments/0\u{FFFD}\n  expected a\n  found    b\n"), "{text}");
+        assert!(text.contains("REFUTED"), "{text}");
+        assert!(as_json(&report).unwrap().contains(r#""verdict": "refuted""#));
+    }
+}

@@ -1,0 +1,104 @@
+//! The local stand-in for API Gateway: HTTP/1.1 on the loopback, whole bodies in, whole answers out.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use stele::error::{Code, Error};
+use stele::limits;
+use stele::routes::{Function, match_route};
+use stele_adapters::http::problem;
+use stele_ingest::Ingest;
+use stele_query::Query;
+use tokio::net::TcpListener;
+
+/// How long a client may take to send its headers.
+const HEADERS_WITHIN: Duration = Duration::from_secs(15);
+/// How long requests under way may take once the process is told to stop.
+const FINISH_WITHIN: Duration = Duration::from_secs(10);
+/// Longer bodies are not read to their end; handlers tell the exact limits.
+const BODY_BYTES_MAX: usize = limits::BATCH_BYTES_MAX + 1024;
+
+/// The functions behind the listener.
+pub(crate) struct Functions {
+    pub(crate) ingest: Ingest,
+    pub(crate) query: Query,
+}
+
+impl Functions {
+    pub(crate) async fn answer(&self, request: http::Request<Bytes>) -> http::Response<Bytes> {
+        let ingests = match_route(request.method(), request.uri().path())
+            .is_ok_and(|(route, _)| route.function == Function::Ingest);
+        if ingests { self.ingest.handle(request).await } else { self.query.handle(request).await }
+    }
+
+    async fn serve(&self, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let response = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => self.answer(http::Request::from_parts(parts, body.to_bytes())).await,
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => problem(
+                &Error::new(
+                    Code::BatchTooLarge,
+                    format!("the body is longer than {} bytes", limits::BATCH_BYTES_MAX),
+                ),
+                "",
+            ),
+            Err(error) => problem(
+                &Error::new(Code::MalformedJson, "the body ended before it was complete").with_source(error),
+                "",
+            ),
+        };
+        response.map(Full::new)
+    }
+}
+
+/// Serves until told to stop, then lets the requests under way finish.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    functions: Arc<Functions>,
+    stop: impl Future<Output = ()>,
+) {
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, most likely: a moment later there may be some.
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = &mut stop => break,
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was not set");
+        }
+        let functions = functions.clone();
+        let service = service_fn(move |request| {
+            let functions = functions.clone();
+            async move { Ok::<_, Infallible>(functions.serve(request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_WITHIN)
+            .serve_connection(TokioIo::new(stream), service);
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = watched.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+    drop(listener);
+    let _finished_or_given_up = tokio::time::timeout(FINISH_WITHIN, graceful.shutdown()).await;
+}

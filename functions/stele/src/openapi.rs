@@ -1,0 +1,516 @@
+//! The HTTP surface as OpenAPI 3.1, made from the route table and the parameters' own lists, so that it cannot
+//! say what the router does not do.
+//!
+//! A copy is kept beside the sources; a test holds the two together.
+
+use crate::access::Scope;
+use crate::error::Code;
+use crate::limits;
+use crate::query::{ExportRequest, ListRequest};
+use crate::routes::{Endpoint, ROUTES, Route};
+use serde_json::{Map, Value, json};
+
+/// The document, as JSON.
+pub fn document() -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(&value()).expect("a JSON value always serialises");
+    text.push(b'\n');
+    text
+}
+
+fn value() -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let path = paths.entry(route.template).or_insert_with(|| json!({}));
+        path[route.method.as_str().to_ascii_lowercase()] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Stele",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Audit logs set in stone: send events, search them, prove them.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key. The scope an operation needs is in its `x-scope`.",
+            }},
+            "responses": {"problem": {
+                "description": "What is wrong (RFC 9457)",
+                "headers": {"Request-Id": {"schema": {"type": "string"}}},
+                "content": {"application/problem+json": {"schema": reference("Problem")}},
+            }},
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut operation = json!({
+        "operationId": operation_id(route.endpoint),
+        "summary": route.summary,
+        "responses": responses(route.endpoint),
+    });
+    match route.scope {
+        Some(scope) => {
+            operation["security"] = json!([{"key": []}]);
+            operation["x-scope"] = json!(scope.as_str());
+        }
+        None => operation["security"] = json!([]),
+    }
+    let parameters = parameters(route);
+    if !parameters.is_empty() {
+        operation["parameters"] = json!(parameters);
+    }
+    if let Some(body) = body(route.endpoint) {
+        operation["requestBody"] = body;
+    }
+    operation
+}
+
+const fn operation_id(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::SendEvent => "sendEvent",
+        Endpoint::SendBatch => "sendEvents",
+        Endpoint::Validate => "validateEvent",
+        Endpoint::ListEvents => "listEvents",
+        Endpoint::Export => "exportEvents",
+        Endpoint::Event => "event",
+        Endpoint::Usage => "usage",
+        Endpoint::Checkpoint => "checkpoint",
+        Endpoint::LogKeys => "logKeys",
+        Endpoint::CreateApiKey => "createApiKey",
+        Endpoint::ApiKeys => "apiKeys",
+        Endpoint::RevokeApiKey => "revokeApiKey",
+        Endpoint::Health => "health",
+        Endpoint::OpenApi => "openApi",
+    }
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+fn parameters(route: &Route) -> Vec<Value> {
+    let names = route.template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut all: Vec<Value> = names
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    let tenant: &[&str] = &["tenant_id", "organization_id"];
+    let query: &[&str] = match route.endpoint {
+        Endpoint::ListEvents => &ListRequest::PARAMETERS,
+        Endpoint::Export => &ExportRequest::PARAMETERS,
+        Endpoint::Event | Endpoint::Usage | Endpoint::Checkpoint | Endpoint::LogKeys | Endpoint::ApiKeys => {
+            tenant
+        }
+        Endpoint::SendEvent
+        | Endpoint::SendBatch
+        | Endpoint::Validate
+        | Endpoint::CreateApiKey
+        | Endpoint::RevokeApiKey
+        | Endpoint::Health
+        | Endpoint::OpenApi => &[],
+    };
+    all.extend(query.iter().map(|name| query_parameter(name)));
+    let headers: &[(&str, &str)] = match route.endpoint {
+        Endpoint::SendEvent => &[
+            ("Idempotency-Key", "Makes a repeated request answer with the first one's event, for 24 hours"),
+            ("Prefer", "`respond-async` (RFC 7240): answer before the event is in the hot store"),
+        ],
+        _ => &[],
+    };
+    all.extend(headers.iter().map(|(name, description)| {
+        json!({"name": name, "in": "header", "required": false, "description": description,
+               "schema": {"type": "string"}})
+    }));
+    all
+}
+
+fn query_parameter(name: &str) -> Value {
+    let text = json!({"type": "string", "minLength": 1});
+    let many = |item: Value| json!({"type": "array", "items": item, "minItems": 1});
+    let (schema, description) = match name {
+        "from" | "start_date" => (text, "First time, included: RFC 3339 with an offset, or a UTC day"),
+        "to" => (text, "Last time, excluded: RFC 3339 with an offset, or a UTC day"),
+        "end_date" => (text, "Last time, included: RFC 3339, or a whole UTC day"),
+        "actor_id" => (many(text), "Exact id of the actor; repeated: any of them"),
+        "actor_name" => (many(text), "Part of the actor's name, in any case"),
+        "action" => (many(text), "Exact, or a prefix as in `invoice.*`, or a part without a dot"),
+        "resource_type" => (many(text), "Exact type of the resource"),
+        "resource_id" => (many(text), "Exact id of the resource"),
+        "outcome" => {
+            (many(json!({"type": "string", "enum": ["success", "failure", "denied"]})), "How it ended")
+        }
+        "ip" => (many(text), "An IP address"),
+        "search" => (many(text), "Part of action, ids, names, description or metadata, in any case"),
+        "order" => {
+            (json!({"type": "string", "enum": ["desc", "asc"], "default": "desc"}), "By time, then id")
+        }
+        "limit" => (
+            json!({"type": "integer", "minimum": 1, "maximum": limits::PAGE_LIMIT_MAX,
+                   "default": limits::PAGE_LIMIT_DEFAULT}),
+            "Events of a page at the most",
+        ),
+        "offset" => (
+            json!({"type": "integer", "minimum": 0, "maximum": limits::OFFSET_MAX, "default": 0}),
+            "Events to leave out; not together with `cursor`",
+        ),
+        "cursor" => (text, "The `next_cursor` of the page before"),
+        "format" => {
+            (json!({"type": "string", "enum": ["csv", "jsonl", "json"], "default": "json"}), "Of the file")
+        }
+        "tenant_id" => (text, "The tenant; a key bound to one implies it"),
+        "organization_id" => (text, "Another name of `tenant_id`"),
+        _ => (text, ""),
+    };
+    json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema})
+}
+
+fn body(endpoint: Endpoint) -> Option<Value> {
+    let content = match endpoint {
+        Endpoint::SendEvent | Endpoint::Validate => {
+            json!({"application/json": {"schema": reference("Event")}})
+        }
+        Endpoint::SendBatch => json!({
+            "application/json": {"schema": {
+                "type": "object",
+                "required": ["events"],
+                "properties": {
+                    "events": {"type": "array", "items": reference("Event"), "maxItems": limits::BATCH_EVENTS_MAX},
+                },
+            }},
+            "application/x-ndjson": {"schema": {"type": "string", "description": "One event per line"}},
+        }),
+        Endpoint::CreateApiKey => json!({"application/json": {"schema": reference("NewApiKey")}}),
+        _ => return None,
+    };
+    Some(json!({"required": true, "content": content}))
+}
+
+fn responses(endpoint: Endpoint) -> Value {
+    let json_of = |description: &str, schema: Value| json!({"description": description, "content": {"application/json": {"schema": schema}}});
+    let events = json!({"type": "array", "items": reference("Record")});
+    let object = json!({"type": "object"});
+    let mut all = match endpoint {
+        Endpoint::SendEvent => json!({
+            "201": json_of("The event is stored", reference("Accepted")),
+            "200": json_of("It was stored before; the receipt is the first one's", reference("Accepted")),
+            "202": json_of("It is in the queue, durably; there is no leaf hash yet", reference("Queued")),
+        }),
+        Endpoint::SendBatch => json!({"200": json_of("What became of each event", reference("BatchResult"))}),
+        Endpoint::Validate => {
+            json!({"200": json_of("The event would be accepted, as this record", reference("Valid"))})
+        }
+        Endpoint::ListEvents => json!({"200": json_of("A page", reference("Page"))}),
+        Endpoint::Export => json!({"200": {"description": "The file", "content": {
+            "application/json": {"schema": events},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+            "text/csv": {"schema": {"type": "string"}},
+        }}}),
+        Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
+        Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
+        Endpoint::Checkpoint => json!({"200": {
+            "description": "A C2SP tlog-checkpoint as a signed note",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        }}),
+        Endpoint::LogKeys => {
+            json!({"200": json_of("The keys", json!({"type": "array", "items": reference("LogKey")}))})
+        }
+        Endpoint::CreateApiKey => {
+            json!({"201": json_of("The key; its text is shown only here", reference("ApiKey"))})
+        }
+        Endpoint::ApiKeys => json!({"200": json_of("The keys, without their texts", json!({
+            "type": "object",
+            "required": ["api_keys"],
+            "properties": {"api_keys": {"type": "array", "items": reference("ApiKey")}},
+        }))}),
+        Endpoint::RevokeApiKey => json!({"200": json_of("The key as it is now", reference("ApiKey"))}),
+        Endpoint::Health => json!({"200": json_of("It runs", object)}),
+        Endpoint::OpenApi => json!({"200": json_of("This document", object)}),
+    };
+    for class in ["4XX", "5XX"] {
+        all[class] = json!({"$ref": "#/components/responses/problem"});
+    }
+    all
+}
+
+fn schemas() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    let scopes: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+    let scopes = json!({"type": "array", "items": {"type": "string", "enum": scopes}, "minItems": 1});
+    let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let receipt = json!({
+        "type": "object",
+        "required": ["leaf_hash", "received_at"],
+        "properties": {"leaf_hash": text, "received_at": time},
+    });
+    json!({
+        "Actor": {
+            "type": "object",
+            "required": ["id"],
+            "properties": {
+                "type": {"type": "string", "default": "user", "enum": [
+                    "user", "api_key", "service", "system", "ai_agent", "support", "anonymous",
+                ]},
+                "id": {"type": "string", "minLength": 1, "maxLength": limits::ID_BYTES_MAX},
+                "name": text,
+                "email": text,
+            },
+        },
+        "Resource": {
+            "type": "object",
+            "properties": {"type": text, "id": text, "name": text},
+        },
+        "Event": {
+            "type": "object",
+            "description": "Other fields are kept under `extra`; common other names of fields are understood.",
+            "properties": {
+                "id": {"type": "string", "description": "A UUIDv7, with or without `evt_`, or any id of yours"},
+                "tenant_id": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"},
+                "occurred_at": time,
+                "actor": reference("Actor"),
+                "on_behalf_of": {"type": "array", "items": {"type": "object"}},
+                "action": {"type": "string", "examples": ["invoice.deleted"]},
+                "outcome": {"type": "string", "enum": ["success", "failure", "denied"], "default": "success"},
+                "reason": text,
+                "resource": reference("Resource"),
+                "related": {"type": "array", "items": reference("Resource")},
+                "changes": {"description": "A list of `{path, before, after}`, or an object by field"},
+                "context": {"type": "object"},
+                "description": text,
+                "metadata": {"type": "object"},
+            },
+        },
+        "Record": {
+            "type": "object",
+            "description": "An accepted event: its leaf's members, and what the server adds on reads.",
+            "required": ["id", "tenant_id", "organization_id", "occurred_at", "timestamp", "received_at", "key_id",
+                         "action", "actor", "integrity"],
+            "properties": {
+                "v": {"const": 1},
+                "id": {"type": "string", "pattern": "^evt_"},
+                "tenant_id": text,
+                "organization_id": text,
+                "external_id": text,
+                "occurred_at": time,
+                "timestamp": time,
+                "received_at": time,
+                "key_id": text,
+                "action": text,
+                "outcome": text,
+                "actor": {"type": "object", "required": ["id"]},
+                "resource": {"type": "object"},
+                "integrity": reference("Integrity"),
+            },
+        },
+        "Integrity": {
+            "type": "object",
+            "required": ["state", "leaf_hash"],
+            "properties": {
+                "state": {"type": "string", "enum": ["recorded", "sealed", "archived"]},
+                "leaf_hash": {"type": "string", "description": "SHA-256(0x00 ‖ leaf), RFC 6962, hexadecimal"},
+                "leaf_index": count,
+                "tree_size": count,
+            },
+        },
+        "Accepted": {
+            "type": "object",
+            "required": ["success", "id", "event", "receipt", "warnings"],
+            "properties": {
+                "success": {"const": true},
+                "id": text,
+                "event": reference("Record"),
+                "receipt": receipt,
+                "warnings": {"type": "array", "items": reference("Place")},
+            },
+        },
+        "Valid": {
+            "type": "object",
+            "required": ["valid", "event", "warnings"],
+            "properties": {
+                "valid": {"const": true},
+                "event": reference("Record"),
+                "warnings": {"type": "array", "items": reference("Place")},
+            },
+        },
+        "Queued": {
+            "type": "object",
+            "required": ["success", "id"],
+            "properties": {"success": {"const": true}, "id": text},
+        },
+        "BatchResult": {
+            "type": "object",
+            "required": ["accepted", "replayed", "rejected", "results"],
+            "properties": {
+                "accepted": count,
+                "replayed": count,
+                "rejected": count,
+                "results": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["index", "status"],
+                    "properties": {
+                        "index": count,
+                        "status": {"type": "integer"},
+                        "id": text,
+                        "receipt": receipt,
+                        "error": {"type": "object"},
+                    },
+                }},
+            },
+        },
+        "Page": {
+            "type": "object",
+            "required": ["events", "next_cursor", "searched", "watermarks"],
+            "properties": {
+                "events": {"type": "array", "items": reference("Record")},
+                "next_cursor": {"type": ["string", "null"], "description": "`null` at the end"},
+                "total": {"type": "integer", "minimum": 0, "maximum": limits::TOTAL_EXACT_MAX},
+                "total_is": {"type": "string", "enum": ["exact", "at_least"]},
+                "limit": count,
+                "offset": count,
+                "searched": {
+                    "type": "object",
+                    "required": ["from", "to", "complete"],
+                    "properties": {
+                        "from": time,
+                        "to": time,
+                        "complete": {"type": "boolean", "description":
+                            "Whether nothing asked for between `from` and `to` can be missing from the page"},
+                    },
+                },
+                "watermarks": {
+                    "type": "object",
+                    "required": ["accepted", "sealed", "archived", "verified"],
+                    "properties": {
+                        "accepted": time,
+                        "sealed": optional_time,
+                        "archived": optional_time,
+                        "verified": optional_time,
+                    },
+                },
+            },
+        },
+        "Usage": {
+            "type": "object",
+            "required": ["plan", "events_this_month", "events_limit", "retention_days", "hot_days", "tree_size",
+                         "as_of"],
+            "properties": {
+                "plan": text,
+                "events_this_month": count,
+                "events_limit": {"type": ["integer", "null"]},
+                "retention_days": count,
+                "hot_days": count,
+                "tree_size": count,
+                "as_of": time,
+            },
+        },
+        "LogKey": {
+            "type": "object",
+            "required": ["vkey", "name", "algorithm", "purpose", "from_size"],
+            "properties": {
+                "vkey": {"type": "string", "description": "As in C2SP signed-note"},
+                "name": text,
+                "algorithm": text,
+                "purpose": text,
+                "from_size": count,
+            },
+        },
+        "NewApiKey": {
+            "type": "object",
+            "required": ["scopes"],
+            "additionalProperties": false,
+            "properties": {
+                "tenant_id": {"type": ["string", "null"], "description": "`null`: any tenant"},
+                "scopes": scopes,
+                "name": {"type": ["string", "null"], "maxLength": 100},
+            },
+        },
+        "ApiKey": {
+            "type": "object",
+            "required": ["key_id", "tenant_id", "scopes", "name", "created_at", "revoked_at"],
+            "properties": {
+                "key": {"type": "string", "description": "The key itself; only where it is made"},
+                "key_id": text,
+                "tenant_id": {"type": ["string", "null"]},
+                "scopes": scopes,
+                "name": text,
+                "created_at": time,
+                "revoked_at": optional_time,
+            },
+        },
+        "Place": {
+            "type": "object",
+            "required": ["pointer", "code", "detail"],
+            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text},
+        },
+        "Problem": {
+            "type": "object",
+            "required": ["type", "title", "status", "detail", "code", "request_id", "retryable", "errors", "error"],
+            "properties": {
+                "type": {"type": "string", "format": "uri"},
+                "title": text,
+                "status": {"type": "integer", "minimum": 400, "maximum": 599},
+                "detail": text,
+                "code": {"type": "string", "enum": codes},
+                "request_id": text,
+                "retryable": {"type": "boolean"},
+                "errors": {"type": "array", "items": reference("Place")},
+                "error": {"type": "string", "description": "All of it in one line"},
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COPY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+
+    /// `STELE_BLESS=1 cargo test -p stele openapi` writes the copy anew.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test reads and writes the copy")]
+    fn the_copy_beside_the_sources_is_what_the_code_says() {
+        if std::env::var("STELE_BLESS").is_ok_and(|bless| bless == "1") {
+            std::fs::write(COPY, document()).unwrap();
+        }
+        let copy: Value = serde_json::from_slice(&std::fs::read(COPY).unwrap()).unwrap();
+        // As values: another crate of a build may have told the JSON library to keep another order of members.
+        assert!(copy == value(), "`{COPY}` is out of date: run this test with STELE_BLESS=1");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere_and_every_parameter_is_described() {
+        fn walk(value: &Value, visit: &mut impl FnMut(&Map<String, Value>)) {
+            match value {
+                Value::Object(members) => {
+                    visit(members);
+                    members.values().for_each(|member| walk(member, visit));
+                }
+                Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
+                _ => {}
+            }
+        }
+        let document = value();
+        let mut references = 0;
+        walk(&document, &mut |members| {
+            if let Some(Value::String(target)) = members.get("$ref") {
+                references += 1;
+                assert!(document.pointer(&target[1..]).is_some(), "{target}");
+            }
+            assert_ne!(members.get("description"), Some(&json!("")), "{members:?}");
+        });
+        assert!(references > ROUTES.len());
+        for route in ROUTES {
+            let method = route.method.as_str().to_ascii_lowercase();
+            assert!(document["paths"][route.template][method].is_object(), "{}", route.template);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Stores that give way: before each call and after it, so that whoever polls decides what happens in between,
+//! and a caller dropped there is a crash before the call or before its answer.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
+use stele::error::Result;
+use stele::id::{EventId, TenantId};
+use stele::layout::ObjectKey;
+use stele::ports::{
+    ApiKeys, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects, Order, Put, PutIfAbsent,
+    PutOutcome, StoredObject, Tenants,
+};
+use stele::record::Record;
+use stele::segment::{Head, IndexEntry};
+use stele::time::{Day, Timestamp};
+use stele::tlog::hash::{LeafIndex, TreeSize};
+
+/// A store whose calls give way; with `pace` off it is the store itself.
+pub(crate) struct Paced<T: ?Sized> {
+    pub(crate) pace: bool,
+    pub(crate) inner: Arc<T>,
+}
+
+impl<T: ?Sized> Paced<T> {
+    async fn call<R>(&self, call: impl Future<Output = R> + Send) -> R {
+        self.give_way().await;
+        let answer = call.await;
+        self.give_way().await;
+        answer
+    }
+
+    /// Is pending once, and wakes itself.
+    async fn give_way(&self) {
+        let mut gave_way = !self.pace;
+        poll_fn(|ctx| match std::mem::replace(&mut gave_way, true) {
+            true => Poll::Ready(()),
+            false => {
+                ctx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+#[async_trait]
+impl<T: HotStore + ?Sized> HotStore for Paced<T> {
+    async fn put(&self, tenant: &Tenant, put: &Put) -> Result<PutOutcome> {
+        self.call(self.inner.put(tenant, put)).await
+    }
+
+    async fn record(&self, tenant: &Tenant, id: EventId) -> Result<Option<Record>> {
+        self.call(self.inner.record(tenant, id)).await
+    }
+
+    async fn records(&self, tenant: &Tenant, ids: &[EventId]) -> Result<Vec<Record>> {
+        self.call(self.inner.records(tenant, ids)).await
+    }
+
+    async fn day(&self, tenant: &Tenant, day: Day, range: IdRange, order: Order, limit: usize) -> Result<Vec<Record>> {
+        self.call(self.inner.day(tenant, day, range, order, limit)).await
+    }
+
+    async fn index(
+        &self,
+        tenant: &Tenant,
+        index: &HotIndex,
+        range: IdRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<EventId>> {
+        self.call(self.inner.index(tenant, index, range, order, limit)).await
+    }
+
+    async fn mark_late(&self, tenant: &Tenant, received: Day, occurred: Day) -> Result<()> {
+        self.call(self.inner.mark_late(tenant, received, occurred)).await
+    }
+
+    async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>> {
+        self.call(self.inner.late_days(tenant, received)).await
+    }
+}
+
+#[async_trait]
+impl<T: Tenants + ?Sized> Tenants for Paced<T> {
+    async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>> {
+        self.call(self.inner.tenant(id)).await
+    }
+
+    async fn create_tenant(&self, record: &TenantRecord) -> Result<TenantRecord> {
+        self.call(self.inner.create_tenant(record)).await
+    }
+
+    async fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantRecord>> {
+        self.call(self.inner.tenants(after, limit)).await
+    }
+}
+
+#[async_trait]
+impl<T: ApiKeys + ?Sized> ApiKeys for Paced<T> {
+    async fn api_key(&self, hash: KeyHash) -> Result<Option<ApiKey>> {
+        self.call(self.inner.api_key(hash)).await
+    }
+
+    async fn create_api_key(&self, hash: KeyHash, key: &ApiKey) -> Result<()> {
+        self.call(self.inner.create_api_key(hash, key)).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>> {
+        self.call(self.inner.api_keys()).await
+    }
+
+    async fn revoke_api_key(&self, key_id: &str, now: Timestamp) -> Result<Option<ApiKey>> {
+        self.call(self.inner.revoke_api_key(key_id, now)).await
+    }
+}
+
+#[async_trait]
+impl<T: Heads + ?Sized> Heads for Paced<T> {
+    async fn head(&self, tenant: &Tenant) -> Result<Option<Head>> {
+        self.call(self.inner.head(tenant)).await
+    }
+
+    async fn advance(&self, tenant: &Tenant, expected: Option<u64>, head: &Head) -> Result<bool> {
+        self.call(self.inner.advance(tenant, expected, head)).await
+    }
+
+    async fn put_index(&self, tenant: &Tenant, entry: &IndexEntry) -> Result<()> {
+        self.call(self.inner.put_index(tenant, entry)).await
+    }
+
+    async fn index_below(&self, tenant: &Tenant, size: TreeSize, limit: usize) -> Result<Vec<IndexEntry>> {
+        self.call(self.inner.index_below(tenant, size, limit)).await
+    }
+
+    async fn drop_index(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {
+        self.call(self.inner.drop_index(tenant, from)).await
+    }
+}
+
+#[async_trait]
+impl<T: LockedObjects + ?Sized> LockedObjects for Paced<T> {
+    async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes, retain_until: Timestamp) -> Result<PutIfAbsent> {
+        self.call(self.inner.put_if_absent(key, bytes, retain_until)).await
+    }
+
+    async fn object(&self, key: &ObjectKey) -> Result<Option<StoredObject>> {
+        self.call(self.inner.object(key)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
+        self.call(self.inner.list(prefix, after, limit)).await
+    }
+}

@@ -1,0 +1,444 @@
+//! The whole system in one process over stores that can be made to fail, and the check every scenario ends in:
+//! nothing acknowledged is missing, nothing is in the log twice, and everything follows from stored bytes.
+
+use crate::paced::Paced;
+use bytes::Bytes;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use stele::access::{ApiKey, KeyHash, KeyText, Scope, Secrets, Tenant};
+use stele::id::{EventId, TenantId};
+use stele::layout::{self, Object, ObjectKey};
+use stele::ports::{ApiKeys, Clock, Heads, LockedObjects, Tenants};
+use stele::public_key::PublicKey;
+use stele::record::Record;
+use stele::segment::{Head, IndexEntry};
+use stele::time::Timestamp;
+use stele::tlog::checkpoint::Checkpoint;
+use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
+use stele::tlog::note::VerifierKey;
+use stele::tlog::tree::RightEdge;
+use stele_adapters::authenticator::Authenticator;
+use stele_adapters::clock::{ManualClock, SeededRandom};
+use stele_adapters::dynamodb::stream::lambda_event_of;
+use stele_adapters::faults::{FaultPlan, Faulty};
+use stele_adapters::http::{Request, Response};
+use stele_adapters::memory::MemoryStore;
+use stele_adapters::memory_objects::MemoryObjects;
+use stele_adapters::parquet::decode_segment;
+use stele_adapters::places::Places;
+use stele_adapters::tenants::TenantCache;
+use stele_ingest::{Ingest, NotedDays};
+use stele_seal::{BatchOutcome, Rebuild, Seal, SealSettings};
+use stele_verify::{Options, Report, Verdict, verify};
+
+/// 2026-05-01T12:00:00Z.
+pub(crate) const NOON: Timestamp = Timestamp::from_ms(1_777_636_800_000);
+pub(crate) const HOUR_MS: u64 = 60 * 60 * 1000;
+/// What checkpoints are signed with.
+pub(crate) const SEED: [u8; 32] = [7; 32];
+
+/// The system.
+pub(crate) struct World {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) objects: Arc<dyn LockedObjects>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) random: Arc<SeededRandom>,
+    /// How the calls of ingest, sealers and rebuild fail, and all of them that were made.
+    pub(crate) faults: FaultPlan,
+    /// Whether each call gives way before and after.
+    pub(crate) paced: bool,
+    pub(crate) publish_every_ms: u64,
+    known: Mutex<Known>,
+}
+
+/// What the outside has seen of the system.
+#[derive(Default)]
+struct Known {
+    /// Leaf hashes clients hold a receipt for.
+    acknowledged: BTreeMap<EventId, String>,
+    /// What the hot store's stream has carried.
+    streamed: BTreeMap<EventId, Record>,
+}
+
+/// A request of a client's.
+#[derive(Clone, Debug)]
+pub(crate) struct Sending {
+    pub(crate) body: String,
+    pub(crate) batch: bool,
+    pub(crate) idempotency_key: Option<String>,
+    /// Whether the key may write as far back as it likes.
+    pub(crate) backfill: bool,
+}
+
+impl Sending {
+    /// One event.
+    pub(crate) fn one(event: impl Into<String>) -> Sending {
+        Sending { body: event.into(), batch: false, idempotency_key: None, backfill: false }
+    }
+
+    /// Several.
+    pub(crate) fn batch(events: &[String]) -> Sending {
+        Sending { batch: true, ..Sending::one(format!(r#"{{"events":[{}]}}"#, events.join(","))) }
+    }
+
+    pub(crate) fn with_key(self, key: &str) -> Sending {
+        Sending { idempotency_key: Some(key.to_owned()), ..self }
+    }
+
+    pub(crate) fn backfilled(self) -> Sending {
+        Sending { backfill: true, ..self }
+    }
+}
+
+/// An event's JSON; `more` is further members, each with a comma after it.
+pub(crate) fn event(tenant: &str, more: &str) -> String {
+    format!(
+        r#"{{"tenant_id":"{tenant}",{more}"action":"invoice.deleted","actor":{{"id":"user_1","name":"Ada"}},"resource":{{"type":"invoice","id":"inv_1"}}}}"#
+    )
+}
+
+/// An event that brings an id of our kind.
+pub(crate) fn event_with_id(tenant: &str, id: EventId) -> String {
+    event(tenant, &format!(r#""id":"{}","#, id.shown()))
+}
+
+/// An event that brings an id of its sender's kind.
+pub(crate) fn event_with_external_id(tenant: &str, external_id: &str) -> String {
+    event(tenant, &format!(r#""id":"{external_id}","#))
+}
+
+/// What one event was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Id and leaf hash, if it is stored.
+    pub(crate) receipt: Option<(EventId, String)>,
+}
+
+fn platform_key(backfill: bool) -> (String, ApiKey) {
+    let text = KeyText::new("test", &[u8::from(backfill); 40]);
+    let mut scopes = vec![Scope::EventsWrite, Scope::EventsRead];
+    scopes.extend(backfill.then_some(Scope::EventsBackfill));
+    let key = ApiKey {
+        key_id: text.key_id,
+        tenant: None,
+        scopes,
+        name: "test".to_owned(),
+        created_ms: 0,
+        revoked_ms: None,
+    };
+    (text.text, key)
+}
+
+impl World {
+    /// In memory, at noon.
+    pub(crate) fn new() -> World {
+        World::over(Arc::new(MemoryObjects::new()), Arc::new(ManualClock::new(NOON)))
+    }
+
+    /// Over locked objects that are there already, or are elsewhere than in memory.
+    pub(crate) fn over(objects: Arc<dyn LockedObjects>, clock: Arc<ManualClock>) -> World {
+        let world = World {
+            store: Arc::new(MemoryStore::new()),
+            objects,
+            clock,
+            random: Arc::new(SeededRandom::new(1)),
+            faults: FaultPlan::none(),
+            paced: false,
+            publish_every_ms: 0,
+            known: Mutex::default(),
+        };
+        world.install();
+        world
+    }
+
+    /// Loses the whole database. API keys are made anew, as a person would.
+    pub(crate) fn lose_database(&mut self) {
+        self.store = Arc::new(MemoryStore::new());
+        self.install();
+    }
+
+    fn install(&self) {
+        for backfill in [false, true] {
+            let (text, key) = platform_key(backfill);
+            at_once(self.store.create_api_key(KeyHash::of(&text), &key)).unwrap();
+        }
+    }
+
+    /// Stores the public key as the runner does.
+    pub(crate) async fn publish_key(&self) {
+        let key = PublicKey::of_seed(&SEED);
+        let until = self.clock.now().plus_days(3_654);
+        self.objects.put_if_absent(&key.object_key(), key.to_file().into(), until).await.unwrap();
+    }
+
+    fn stores(&self) -> Arc<Paced<Faulty<MemoryStore>>> {
+        let inner = Arc::new(Faulty::new(self.store.clone(), &self.faults));
+        Arc::new(Paced { pace: self.paced, inner })
+    }
+
+    fn locked(&self) -> Arc<Paced<Faulty<dyn LockedObjects>>> {
+        let inner = Arc::new(Faulty::new(self.objects.clone(), &self.faults));
+        Arc::new(Paced { pace: self.paced, inner })
+    }
+
+    /// A cold start of ingest.
+    pub(crate) fn ingest(&self) -> Arc<Ingest> {
+        let (stores, secrets) = (self.stores(), Secrets::new([3; 32]));
+        let tenants = TenantCache::new(stores.clone(), self.clock.clone(), secrets.clone(), "log.example");
+        Arc::new(Ingest {
+            hot: stores.clone(),
+            places: Arc::new(Places::new(stores.clone(), self.locked())),
+            authenticator: Arc::new(Authenticator::new(stores, self.clock.clone())),
+            tenants: Arc::new(tenants),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            secrets,
+            noted: NotedDays::default(),
+        })
+    }
+
+    /// A cold start of a sealer.
+    pub(crate) fn sealer(&self) -> Arc<Seal> {
+        let (stores, locked) = (self.stores(), self.locked());
+        let places = Arc::new(Places::new(stores.clone(), locked.clone()));
+        let settings = SealSettings { seed: SEED, publish_every_ms: self.publish_every_ms };
+        Arc::new(Seal::new(stores.clone(), locked, stores, places, self.clock.clone(), settings))
+    }
+
+    /// A rebuild of the database.
+    pub(crate) fn rebuild(&self) -> Rebuild {
+        Rebuild::new(self.sealer(), self.stores())
+    }
+
+    /// A tenant on record.
+    pub(crate) fn tenant(&self, id: &str) -> Tenant {
+        let id = TenantId::parse(id).unwrap();
+        Tenant::on_record(at_once(self.store.tenant(&id)).unwrap().unwrap()).unwrap()
+    }
+
+    /// All tenants on record.
+    pub(crate) fn tenants(&self) -> Vec<Tenant> {
+        let records = at_once(self.store.tenants(None, 1_000)).unwrap();
+        records.into_iter().map(|record| Tenant::on_record(record).unwrap()).collect()
+    }
+
+    /// A tenant's head, past all faults.
+    pub(crate) fn head(&self, tenant: &Tenant) -> Option<Head> {
+        at_once(self.store.head(tenant)).unwrap()
+    }
+
+    /// An id at the present moment.
+    pub(crate) fn new_id(&self) -> EventId {
+        EventId::new(self.clock.now(), u128::from(self.random.next_u64()))
+    }
+
+    /// The request as it arrives.
+    pub(crate) fn request(&self, sending: &Sending) -> Request {
+        let path = if sending.batch { "/v1/events/batch" } else { "/v1/events" };
+        let (key, _) = platform_key(sending.backfill);
+        let mut request = http::Request::post(path)
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json");
+        if let Some(key) = &sending.idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        request.body(Bytes::from(sending.body.clone())).unwrap()
+    }
+
+    /// Reads an answer and holds the system to every receipt in it.
+    pub(crate) fn note(&self, sending: &Sending, response: &Response) -> Vec<Answer> {
+        let status = response.status().as_u16();
+        let body: Value = serde_json::from_slice(response.body()).unwrap();
+        let answers: Vec<Answer> = match body["results"].as_array() {
+            Some(results) => {
+                results.iter().map(|item| answer(item["status"].as_u64().unwrap() as u16, item)).collect()
+            }
+            None => vec![answer(status, &body)],
+        };
+        for (id, hash) in answers.iter().filter_map(|answer| answer.receipt.as_ref()) {
+            let mut known = self.known();
+            let first = known.acknowledged.entry(*id).or_insert_with(|| hash.clone());
+            assert_eq!(first, hash, "two receipts for `{id}`, sent as {sending:?}");
+        }
+        answers
+    }
+
+    /// Sends once.
+    pub(crate) async fn send(&self, ingest: &Ingest, sending: &Sending) -> Vec<Answer> {
+        let response = ingest.handle(self.request(sending)).await;
+        self.note(sending, &response)
+    }
+
+    /// What the stream carries since the last call.
+    pub(crate) fn take_stream(&self) -> Vec<Record> {
+        let records = self.store.take_stream();
+        let mut known = self.known();
+        for record in &records {
+            known.streamed.entry(record.id).or_insert_with(|| record.clone());
+        }
+        records
+    }
+
+    /// All the stream ever carried.
+    pub(crate) fn streamed(&self) -> Vec<Record> {
+        self.take_stream();
+        self.known().streamed.values().cloned().collect()
+    }
+
+    /// Ids and leaf hashes of all receipts.
+    pub(crate) fn acknowledged(&self) -> BTreeMap<EventId, String> {
+        self.known().acknowledged.clone()
+    }
+
+    /// Delivers records to a sealer as Lambda would, and demands that all of them are in the log then.
+    pub(crate) async fn deliver(&self, sealer: &Seal, records: &[Record]) -> BatchOutcome {
+        let outcome = sealer.handle(&lambda_event_of(records, 0)).await.unwrap();
+        let unsealed = outcome.unsealed.iter().map(|u| format!("`{}`: {}", u.tenant, u.error)).collect::<Vec<_>>();
+        assert!(unsealed.is_empty(), "{unsealed:?}");
+        outcome
+    }
+
+    /// Delivers what the stream carries.
+    pub(crate) async fn seal_stream(&self, sealer: &Seal) -> BatchOutcome {
+        let records = self.take_stream();
+        self.deliver(sealer, &records).await
+    }
+
+    /// Verifies what is stored with the right key.
+    pub(crate) async fn verify(&self) -> Report {
+        let options = Options { pinned: vec![PublicKey::of_seed(&SEED)], ..Options::default() };
+        verify(self.objects.as_ref(), &options, &|_, _| {}).await.unwrap()
+    }
+
+    /// Everything acknowledged or streamed is in the log exactly once, with the receipt's leaf; nothing else is;
+    /// segments follow on one another, index and heads say the same, and the verifier proves it.
+    pub(crate) async fn check(&self) {
+        self.take_stream();
+        let mut logged = BTreeMap::<EventId, Hash>::new();
+        for tenant in self.tenants() {
+            let end = self.check_log(&tenant, &mut logged).await;
+            self.check_head(&tenant, &end);
+        }
+        let known = self.known();
+        for (id, hash) in &known.acknowledged {
+            let found = logged.get(id).unwrap_or_else(|| panic!("`{id}` was acknowledged and is in no log"));
+            assert_eq!(&found.to_string(), hash, "`{id}` is in the log with another leaf than in its receipt");
+        }
+        for (id, record) in &known.streamed {
+            assert_eq!(logged.get(id), Some(&record.leaf_hash), "`{id}` was stored and is not sealed as it was");
+        }
+        let strangers: Vec<_> = logged.keys().filter(|id| !known.streamed.contains_key(id)).collect();
+        assert!(strangers.is_empty(), "in the log, but never stored: {strangers:?}");
+        drop(known);
+        if !logged.is_empty() {
+            let report = self.verify().await;
+            assert_eq!(report.verdict(), Verdict::Proven, "{report:#?}");
+            let proven: u64 = report.logs.iter().map(|log| log.leaves_proven).sum();
+            assert_eq!(proven, logged.len() as u64);
+        }
+    }
+
+    /// Walks a tenant's segments; returns the index as it should be and the tree they grow.
+    async fn check_log(&self, tenant: &Tenant, logged: &mut BTreeMap<EventId, Hash>) -> Walked {
+        let prefix = layout::segments_of(tenant.id(), tenant.log());
+        let listed = self.objects.list(&prefix, None, 10_000).await.unwrap();
+        let mut walked = Walked { edge: RightEdge::empty(), entries: Vec::new() };
+        for object in listed {
+            let Some(parsed @ Object::Segment { first, .. }) = ObjectKey::parse(&object.key) else {
+                panic!("`{}` among the segments", object.key);
+            };
+            assert_eq!(first, walked.edge.size().next_index(), "`{}` leaves a hole or overlaps", object.key);
+            let stored = self.objects.object(&parsed.key()).await.unwrap().unwrap();
+            let sha256 = Hash::of(&stored.bytes);
+            let segment = decode_segment(tenant.id(), &object.key, stored.bytes).unwrap();
+            for record in &segment.records {
+                let before = logged.insert(record.id, record.leaf_hash);
+                assert_eq!(before, None, "`{}` is in the log twice, again in `{}`", record.id, object.key);
+                walked.edge.append(record.leaf_hash);
+            }
+            walked.entries.push(segment.entry(stored.version, sha256).unwrap());
+        }
+        walked
+    }
+
+    fn check_head(&self, tenant: &Tenant, walked: &Walked) {
+        let (id, size) = (tenant.id(), walked.edge.size());
+        let mut entries = at_once(self.store.index_below(tenant, TreeSize::new(u64::MAX), usize::MAX)).unwrap();
+        entries.reverse();
+        assert_eq!(entries, walked.entries, "segment index of `{id}`");
+        let Some(head) = self.head(tenant) else {
+            assert_eq!(size, TreeSize::ZERO, "`{id}` has a log and no head");
+            return;
+        };
+        assert_eq!(head.edge, walked.edge, "head of `{id}`");
+        if size > TreeSize::ZERO {
+            let key = VerifierKey::new(tenant.origin().key_name(), &PublicKey::of_seed(&SEED).0).unwrap();
+            let checkpoint = Checkpoint::open(&head.checkpoint, &[key]).unwrap();
+            assert_eq!((checkpoint.size, checkpoint.root), (size, walked.edge.root()), "checkpoint of `{id}`");
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A log as its segments alone tell it.
+struct Walked {
+    edge: RightEdge,
+    entries: Vec<IndexEntry>,
+}
+
+fn answer(status: u16, body: &Value) -> Answer {
+    let receipt = (status < 300).then(|| {
+        let id = EventId::parse(body["id"].as_str().unwrap()).unwrap();
+        (id, body["receipt"]["leaf_hash"].as_str().unwrap().to_owned())
+    });
+    Answer { status, receipt }
+}
+
+/// Where a tenant's leaves are, by the segments: for tests that ask after one of them.
+pub(crate) async fn leaves_of(world: &World, tenant: &str) -> BTreeSet<(LeafIndex, EventId)> {
+    let tenant = world.tenant(tenant);
+    let prefix = layout::segments_of(tenant.id(), tenant.log());
+    let mut leaves = BTreeSet::new();
+    for object in world.objects.list(&prefix, None, 10_000).await.unwrap() {
+        let key = ObjectKey::parse(&object.key).unwrap().key();
+        let stored = world.objects.object(&key).await.unwrap().unwrap();
+        let segment = decode_segment(tenant.id(), key.as_str(), stored.bytes).unwrap();
+        let first = segment.header.first();
+        leaves.extend(segment.records.iter().zip(0..).map(|(record, n)| (first.plus(n).unwrap(), record.id)));
+    }
+    leaves
+}
+
+/// Runs a future that only waits for what is in memory. `None` when it waits for something that never comes:
+/// the caller has given up then, and the future is dropped where it stood.
+pub(crate) fn until_stuck<T>(future: impl Future<Output = T>) -> Option<T> {
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Woken>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(woken.clone());
+    let mut future = pin!(future);
+    while woken.0.swap(false, Ordering::SeqCst) {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(done);
+        }
+    }
+    None
+}
+
+/// Runs a future that is done at once.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
+    until_stuck(future).expect("nothing in memory makes anybody wait")
+}
