@@ -3,11 +3,20 @@
 
 #![allow(missing_docs)]
 
+mod tidy;
 mod vectors_merkle;
 mod paced;
 mod world;
 mod simulate;
+mod vectors_jcs;
+mod vectors_json;
+mod fuzz;
+mod http;
+mod invalid;
 
+mod process;
+mod kill;
+mod lost;
 use std::path::PathBuf;
 
 /// The data for tests that lies beside the project; `None` where it is absent.

@@ -61,7 +61,14 @@ impl<T: HotStore + ?Sized> HotStore for Paced<T> {
         self.call(self.inner.records(tenant, ids)).await
     }
 
-    async fn day(&self, tenant: &Tenant, day: Day, range: IdRange, order: Order, limit: usize) -> Result<Vec<Record>> {
+    async fn day(
+        &self,
+        tenant: &Tenant,
+        day: Day,
+        range: IdRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
         self.call(self.inner.day(tenant, day, range, order, limit)).await
     }
 
@@ -144,7 +151,12 @@ impl<T: Heads + ?Sized> Heads for Paced<T> {
 
 #[async_trait]
 impl<T: LockedObjects + ?Sized> LockedObjects for Paced<T> {
-    async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes, retain_until: Timestamp) -> Result<PutIfAbsent> {
+    async fn put_if_absent(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        retain_until: Timestamp,
+    ) -> Result<PutIfAbsent> {
         self.call(self.inner.put_if_absent(key, bytes, retain_until)).await
     }
 

@@ -23,10 +23,7 @@ fn vectors(kind: &str) -> Vec<(PathBuf, Value)> {
             } else if path.extension().is_some_and(|extension| extension == "json") {
                 let bytes = fs::read(&path).expect("a vector can be read");
                 let vector = serde_json::from_slice(&bytes);
-                found.push((
-                    path.clone(),
-                    vector.unwrap_or_else(|e| panic!("`{}`: {e}", path.display())),
-                ));
+                found.push((path.clone(), vector.unwrap_or_else(|e| panic!("`{}`: {e}", path.display()))));
             }
         }
     }
@@ -34,17 +31,13 @@ fn vectors(kind: &str) -> Vec<(PathBuf, Value)> {
 }
 
 fn number(vector: &Value, name: &str) -> u64 {
-    vector[name]
-        .as_u64()
-        .unwrap_or_else(|| panic!("`{name}` is not a number"))
+    vector[name].as_u64().unwrap_or_else(|| panic!("`{name}` is not a number"))
 }
 
 /// A hash of a vector. Some have another length than 32 bytes, as stand-ins for "any root" or as garbage; no
 /// [`Hash`] has, so another hash stands in for them: equal for equal bytes, and of no use in any proof.
 fn hash(value: &Value) -> Hash {
-    let text = value
-        .as_str()
-        .unwrap_or_else(|| panic!("`{value}` is not a text"));
+    let text = value.as_str().unwrap_or_else(|| panic!("`{value}` is not a text"));
     let bytes = STANDARD.decode(text).expect("vectors are base64");
     let read = Hash::from_base64(text);
     assert_eq!(read.is_some(), bytes.len() == 32, "{text}");
@@ -64,28 +57,14 @@ fn check(kind: &str, verifies: impl Fn(&Value) -> bool) {
     let (mut accepted, mut refused) = (0, 0);
     for (path, vector) in vectors(kind) {
         let expected = !vector["wantErr"].as_bool().expect("`wantErr` is a boolean");
-        assert_eq!(
-            verifies(&vector),
-            expected,
-            "{}: {}",
-            relative(&path),
-            vector["desc"]
-        );
+        assert_eq!(verifies(&vector), expected, "{}: {}", relative(&path), vector["desc"]);
         *(if expected { &mut accepted } else { &mut refused }) += 1;
     }
-    assert!(
-        accepted >= 5 && refused >= 50,
-        "{kind}: only {accepted} accepted and {refused} refused"
-    );
+    assert!(accepted >= 5 && refused >= 50, "{kind}: only {accepted} accepted and {refused} refused");
 }
 
 fn relative(path: &Path) -> String {
-    let parts: Vec<_> = path
-        .iter()
-        .rev()
-        .take(3)
-        .map(|part| part.to_string_lossy())
-        .collect();
+    let parts: Vec<_> = path.iter().rev().take(3).map(|part| part.to_string_lossy()).collect();
     parts.into_iter().rev().collect::<Vec<_>>().join("/")
 }
 

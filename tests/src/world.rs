@@ -299,7 +299,8 @@ impl World {
     /// Delivers records to a sealer as Lambda would, and demands that all of them are in the log then.
     pub(crate) async fn deliver(&self, sealer: &Seal, records: &[Record]) -> BatchOutcome {
         let outcome = sealer.handle(&lambda_event_of(records, 0)).await.unwrap();
-        let unsealed = outcome.unsealed.iter().map(|u| format!("`{}`: {}", u.tenant, u.error)).collect::<Vec<_>>();
+        let unsealed =
+            outcome.unsealed.iter().map(|u| format!("`{}`: {}", u.tenant, u.error)).collect::<Vec<_>>();
         assert!(unsealed.is_empty(), "{unsealed:?}");
         outcome
     }
@@ -328,10 +329,18 @@ impl World {
         let known = self.known();
         for (id, hash) in &known.acknowledged {
             let found = logged.get(id).unwrap_or_else(|| panic!("`{id}` was acknowledged and is in no log"));
-            assert_eq!(&found.to_string(), hash, "`{id}` is in the log with another leaf than in its receipt");
+            assert_eq!(
+                &found.to_string(),
+                hash,
+                "`{id}` is in the log with another leaf than in its receipt"
+            );
         }
         for (id, record) in &known.streamed {
-            assert_eq!(logged.get(id), Some(&record.leaf_hash), "`{id}` was stored and is not sealed as it was");
+            assert_eq!(
+                logged.get(id),
+                Some(&record.leaf_hash),
+                "`{id}` was stored and is not sealed as it was"
+            );
         }
         let strangers: Vec<_> = logged.keys().filter(|id| !known.streamed.contains_key(id)).collect();
         assert!(strangers.is_empty(), "in the log, but never stored: {strangers:?}");
@@ -369,7 +378,8 @@ impl World {
 
     fn check_head(&self, tenant: &Tenant, walked: &Walked) {
         let (id, size) = (tenant.id(), walked.edge.size());
-        let mut entries = at_once(self.store.index_below(tenant, TreeSize::new(u64::MAX), usize::MAX)).unwrap();
+        let mut entries =
+            at_once(self.store.index_below(tenant, TreeSize::new(u64::MAX), usize::MAX)).unwrap();
         entries.reverse();
         assert_eq!(entries, walked.entries, "segment index of `{id}`");
         let Some(head) = self.head(tenant) else {
@@ -380,7 +390,11 @@ impl World {
         if size > TreeSize::ZERO {
             let key = VerifierKey::new(tenant.origin().key_name(), &PublicKey::of_seed(&SEED).0).unwrap();
             let checkpoint = Checkpoint::open(&head.checkpoint, &[key]).unwrap();
-            assert_eq!((checkpoint.size, checkpoint.root), (size, walked.edge.root()), "checkpoint of `{id}`");
+            assert_eq!(
+                (checkpoint.size, checkpoint.root),
+                (size, walked.edge.root()),
+                "checkpoint of `{id}`"
+            );
         }
     }
 

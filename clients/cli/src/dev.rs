@@ -113,8 +113,8 @@ fn lines_to_try(address: SocketAddr, key: &ShownKey) -> String {
     let key = quoted(&format!("Authorization: Bearer {}", key.text));
     let url = format!("http://{address}/v1");
     format!(
-        "\nTry, in another terminal:\n\n  curl -s {url}/events -H {key} -H 'Content-Type: application/json' -d '{event}'\n  \
-         curl -s {} -H {key}\n  curl -s {} -H {key}\n",
+        "\nTry, in another terminal:\n\n  curl -sw '\\n' {url}/events -H {key} -H 'Content-Type: application/json' -d '{event}'\n  \
+         curl -sw '\\n' {} -H {key}\n  curl -sw '\\n' {} -H {key}\n",
         quoted(&format!("{url}/events{query}")),
         quoted(&format!("{url}/log/checkpoint{query}")),
     )
@@ -144,7 +144,7 @@ mod tests {
         for part in ["http://127.0.0.1:8787", "./.stele", "it's", "k2", "key of org_a"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert_eq!(text.matches("  curl -s ").count(), 3);
+        assert_eq!(text.matches("  curl -sw ").count(), 3);
         assert!(!text.contains("tenant_id"), "a bound key implies its tenant: {text}");
         let text = welcome(address, None, &[platform]);
         assert!(text.contains(r"Bearer it'\''s'") && text.contains("?tenant_id=org_demo"), "{text}");

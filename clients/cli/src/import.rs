@@ -83,7 +83,7 @@ fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         let read = |e| Failure::could_not(format!("read the folder `{}`", path.display()), e);
         let entries = path.read_dir().map_err(read)?.collect::<io::Result<Vec<_>>>().map_err(read)?;
         let mut inside: Vec<PathBuf> =
-            entries.into_iter().map(|entry| entry.path()).filter(is_events).collect();
+            entries.into_iter().map(|entry| entry.path()).filter(|p| is_events(p)).collect();
         if inside.is_empty() {
             let path = path.display();
             return Err(Failure::CouldNot(format!("`{path}` has no *.json, *.ndjson or *.jsonl in it")));
@@ -94,7 +94,7 @@ fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn is_events(path: &PathBuf) -> bool {
+fn is_events(path: &Path) -> bool {
     let name = unpacked_name(path);
     path.is_file() && [".json", ".ndjson", ".jsonl"].iter().any(|end| name.ends_with(end))
 }

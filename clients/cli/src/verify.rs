@@ -24,7 +24,7 @@ use stele_verify::{Basis, Finding, LogReport, Options, Report, Verdict};
 #[derive(Args, Debug)]
 #[command(after_help = "Exit code: 0 proven, 1 refuted, 2 could not check.")]
 pub(crate) struct Verify {
-    /// Data folder, or a copy of its `archive`
+    /// Data folder, or a copy of its `archive` that kept file times (`cp -a`): they are the locks
     #[arg(long, env = "STELE_DATA", default_value = "./.stele", value_name = "DIR")]
     data: PathBuf,
     /// A checkpoint saved earlier, which the log must still contain; can be repeated

@@ -67,10 +67,7 @@ impl Authenticator {
             return Ok(key);
         }
         if !KeyText::is_plausible(text) {
-            return Err(Error::new(
-                Code::InvalidKey,
-                "the API key is mistyped: its checksum is wrong",
-            ));
+            return Err(Error::new(Code::InvalidKey, "the API key is mistyped: its checksum is wrong"));
         }
         if self.unknown.fresh(&hash, now).is_none() {
             if let Some(key) = self.keys.api_key(hash).await? {
@@ -91,16 +88,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str> {
     let value = match (values.next(), values.next()) {
         (Some(value), None) => value,
         (None, _) => {
-            return Err(Error::new(
-                Code::MissingKey,
-                format!("the API key is missing: {HOW}"),
-            ));
+            return Err(Error::new(Code::MissingKey, format!("the API key is missing: {HOW}")));
         }
         (Some(_), Some(_)) => {
-            return Err(Error::new(
-                Code::InvalidKey,
-                "there is more than one `Authorization` header",
-            ));
+            return Err(Error::new(Code::InvalidKey, "there is more than one `Authorization` header"));
         }
     };
     // Bytes, not `to_str`: a key given on the command line may hold any character.
@@ -108,16 +99,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str> {
         .map_err(|_| Error::new(Code::InvalidKey, "the `Authorization` header is not UTF-8"))?;
     let (scheme, key) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Error::new(
-            Code::MissingKey,
-            format!("the API key is missing: {HOW}"),
-        ));
+        return Err(Error::new(Code::MissingKey, format!("the API key is missing: {HOW}")));
     }
     match key.trim_start() {
-        "" => Err(Error::new(
-            Code::MissingKey,
-            format!("the API key is empty: {HOW}"),
-        )),
+        "" => Err(Error::new(Code::MissingKey, format!("the API key is empty: {HOW}"))),
         key => Ok(key),
     }
 }
@@ -148,11 +133,7 @@ mod tests {
     impl ApiKeys for World {
         async fn api_key(&self, hash: KeyHash) -> Result<Option<ApiKey>> {
             self.lookups.fetch_add(1, Ordering::Relaxed);
-            Ok(self
-                .keys
-                .iter()
-                .find(|(h, _)| *h == hash)
-                .map(|(_, key)| key.clone()))
+            Ok(self.keys.iter().find(|(h, _)| *h == hash).map(|(_, key)| key.clone()))
         }
         async fn create_api_key(&self, _: KeyHash, _: &ApiKey) -> Result<()> {
             Ok(())
@@ -177,9 +158,7 @@ mod tests {
     }
 
     fn headers(value: &str) -> HeaderMap {
-        [(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap())]
-            .into_iter()
-            .collect()
+        [(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap())].into_iter().collect()
     }
 
     async fn code(authenticator: &Authenticator, value: &str) -> std::result::Result<String, Code> {
@@ -190,10 +169,7 @@ mod tests {
     #[tokio::test]
     async fn keys_are_looked_up_once_a_minute_and_guesses_less_often() {
         let text = KeyText::new("dev", &[7; 40]).text;
-        let world = Arc::new(World {
-            keys: vec![(KeyHash::of(&text), api_key("k"))],
-            ..World::default()
-        });
+        let world = Arc::new(World { keys: vec![(KeyHash::of(&text), api_key("k"))], ..World::default() });
         let authenticator = Authenticator::new(world.clone(), world.clone());
         let good = format!("bEaReR   {text}");
         for (now, lookups) in [(0, 1), (59_999, 1), (60_000, 2)] {
@@ -203,19 +179,12 @@ mod tests {
         }
         for (now, lookups) in [(60_000, 3), (64_999, 3), (65_000, 4)] {
             world.now.store(now, Ordering::Relaxed);
-            assert_eq!(
-                code(&authenticator, "Bearer guessed").await,
-                Err(Code::InvalidKey)
-            );
+            assert_eq!(code(&authenticator, "Bearer guessed").await, Err(Code::InvalidKey));
             assert_eq!(world.lookups.load(Ordering::Relaxed), lookups, "at {now}");
         }
         let mistyped = format!("{good}x");
         assert_eq!(code(&authenticator, &mistyped).await, Err(Code::InvalidKey));
-        assert_eq!(
-            world.lookups.load(Ordering::Relaxed),
-            4,
-            "a wrong checksum asks no store"
-        );
+        assert_eq!(world.lookups.load(Ordering::Relaxed), 4, "a wrong checksum asks no store");
         authenticator.forget_revoked("k");
         assert_eq!(code(&authenticator, &good).await, Ok("k".into()));
         assert_eq!(world.lookups.load(Ordering::Relaxed), 5);
@@ -227,10 +196,7 @@ mod tests {
         let odd = "stele_not ours ü";
         let authenticator =
             Authenticator::new(world.clone(), world.clone()).with_given(KeyHash::of(odd), api_key("given"));
-        assert_eq!(
-            code(&authenticator, &format!("Bearer {odd}")).await,
-            Ok("given".into())
-        );
+        assert_eq!(code(&authenticator, &format!("Bearer {odd}")).await, Ok("given".into()));
         assert_eq!(world.lookups.load(Ordering::Relaxed), 0);
     }
 
@@ -241,10 +207,7 @@ mod tests {
         for bad in ["", "Bearer", "Bearer ", "Basic abc", "abc"] {
             assert_eq!(code(&authenticator, bad).await, Err(Code::MissingKey), "{bad}");
         }
-        let refused = authenticator
-            .grant(&HeaderMap::new(), Scope::EventsRead)
-            .await
-            .unwrap_err();
+        let refused = authenticator.grant(&HeaderMap::new(), Scope::EventsRead).await.unwrap_err();
         assert_eq!(refused.code(), Code::MissingKey);
         let mut twice = headers("Bearer a");
         twice.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));

@@ -15,11 +15,7 @@ pub(crate) struct Cache<K, V> {
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     pub(crate) fn new(age_ms_max: u64, entries_max: usize) -> Cache<K, V> {
-        Cache {
-            age_ms_max,
-            entries_max,
-            entries: Mutex::default(),
-        }
+        Cache { age_ms_max, entries_max, entries: Mutex::default() }
     }
 
     /// The value, unless it is too old or from the future: a clock that jumps back must not keep it for longer.
@@ -65,15 +61,9 @@ mod tests {
         assert_eq!(cache.fresh(&1, at(99)), None, "from the future");
         cache.store(2, "b", at(105));
         cache.store(3, "c", at(112));
-        assert_eq!(
-            (cache.fresh(&2, at(112)), cache.fresh(&3, at(112))),
-            (Some("b"), Some("c"))
-        );
+        assert_eq!((cache.fresh(&2, at(112)), cache.fresh(&3, at(112))), (Some("b"), Some("c")));
         cache.store(4, "d", at(112));
-        assert_eq!(
-            (cache.fresh(&2, at(112)), cache.fresh(&4, at(112))),
-            (None, Some("d"))
-        );
+        assert_eq!((cache.fresh(&2, at(112)), cache.fresh(&4, at(112))), (None, Some("d")));
         cache.forget_if(|key, _| *key == 4);
         assert_eq!(cache.fresh(&4, at(112)), None);
     }

@@ -29,12 +29,8 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -61,21 +57,12 @@ pub fn problem(error: &Error, request_id: &str) -> Response {
         Kind::Invalid | Kind::Unauthorized | Kind::NotFound | Kind::Conflict => {}
     }
     let status = StatusCode::from_u16(error.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = answer(
-        status,
-        problem::CONTENT_TYPE,
-        Problem::new(error, request_id).to_json(),
-    );
-    if matches!(
-        status,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-    ) {
+    let mut response = answer(status, problem::CONTENT_TYPE, Problem::new(error, request_id).to_json());
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     if status == StatusCode::UNAUTHORIZED {
-        response
-            .headers_mut()
-            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }
@@ -102,15 +89,10 @@ pub fn with_request_id(mut response: Response, request_id: &str) -> Response {
 
 /// The id a request goes by in answers and logs: the one it brings, if that is short and plain, or a new one.
 pub fn request_id(request: &Request, random: &dyn Random) -> String {
-    let brought = request
-        .headers()
-        .get(REQUEST_ID)
-        .and_then(|value| value.to_str().ok());
+    let brought = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let plain = |id: &&str| {
         matches!(id.len(), 1..=64)
-            && id
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
+            && id.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
     };
     match brought.filter(plain) {
         Some(id) => id.to_owned(),
@@ -158,9 +140,7 @@ mod tests {
     fn request(id: Option<&str>) -> Request {
         let mut request = Request::new(Bytes::new());
         if let Some(id) = id {
-            request
-                .headers_mut()
-                .insert(REQUEST_ID, HeaderValue::from_str(id).unwrap());
+            request.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(id).unwrap());
         }
         request
     }
@@ -168,17 +148,8 @@ mod tests {
     #[test]
     fn a_plain_request_id_is_kept_and_any_other_replaced() {
         assert_eq!(request_id(&request(Some("abc-1")), &Sevens), "abc-1");
-        for id in [
-            None,
-            Some("a b"),
-            Some("<script>"),
-            Some(""),
-            Some(&*"x".repeat(65)),
-        ] {
-            assert_eq!(
-                request_id(&request(id), &Sevens),
-                format!("req_{}", "07".repeat(16))
-            );
+        for id in [None, Some("a b"), Some("<script>"), Some(""), Some(&*"x".repeat(65))] {
+            assert_eq!(request_id(&request(id), &Sevens), format!("req_{}", "07".repeat(16)));
         }
     }
 
@@ -197,17 +168,14 @@ mod tests {
     #[test]
     fn the_log_sees_the_sources_and_not_the_places() {
         let inner = Error::unavailable("inner").with_source(std::io::Error::other("innermost"));
-        let error = Error::new(Code::Internal, "outer")
-            .with_source(inner)
-            .with_problems(vec![stele::error::FieldProblem {
+        let error = Error::new(Code::Internal, "outer").with_source(inner).with_problems(vec![
+            stele::error::FieldProblem {
                 pointer: "/a".into(),
                 code: "x",
                 detail: "secret".into(),
                 suggestion: None,
-            }]);
-        assert_eq!(
-            Chain(&error).to_string(),
-            "internal: outer: unavailable: inner: innermost"
-        );
+            },
+        ]);
+        assert_eq!(Chain(&error).to_string(), "internal: outer: unavailable: inner: innermost");
     }
 }

@@ -12,6 +12,7 @@ use stele::access::{LogNumber, Tenant};
 use stele::error::{Error, Result};
 use stele::id::{EventId, TenantId};
 use stele::layout::Object;
+use stele::limits;
 use stele::ports::{Heads, LockedObjects};
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
@@ -94,8 +95,8 @@ impl Places {
         Ok(found)
     }
 
-    /// Whether an id is in a segment whose records the hot store may have forgotten: all received before
-    /// `forgotten`. Needed before an old id is accepted, so that no id is twice in a log.
+    /// Whether an id is in a segment with records the hot store may have forgotten: received at
+    /// `forgotten` or before. Needed before an old id is accepted, so that no id is twice in a log.
     pub async fn is_among_forgotten(
         &self,
         tenant: &Tenant,
@@ -103,11 +104,12 @@ impl Places {
         forgotten: Timestamp,
     ) -> Result<Option<LeafIndex>> {
         let Some(head) = self.heads.head(tenant).await? else { return Ok(None) };
-        if Timestamp::from_ms(tenant.record().created_ms) >= forgotten {
+        // A tenant's first event is received a little before the tenant is made, by a clock that may differ.
+        if Timestamp::from_ms(tenant.record().created_ms).minus_ms(limits::FUTURE_MS_MAX) > forgotten {
             return Ok(None);
         }
         for entry in self.entries_since(tenant, head.size(), Timestamp::default()).await? {
-            if entry.received_min < forgotten && (entry.id_min..=entry.id_max).contains(&id) {
+            if entry.received_min <= forgotten && (entry.id_min..=entry.id_max).contains(&id) {
                 let ids = self.segment_ids(tenant, &entry).await?;
                 if let Ok(at) = ids.binary_search_by_key(&id, |(id, _)| *id) {
                     return Ok(entry.first.plus(u64::from(ids[at].1)));
@@ -141,7 +143,8 @@ impl Places {
         let mut newer = Vec::new();
         let mut below = size;
         while below > known_end {
-            if known.is_empty() && newer.last().is_some_and(|e: &IndexEntry| e.running_received_max < oldest) {
+            if known.is_empty() && newer.last().is_some_and(|e: &IndexEntry| e.running_received_max < oldest)
+            {
                 break;
             }
             let page = self.page(tenant, below).await?;

@@ -28,13 +28,7 @@ impl TenantCache {
         log_name: impl Into<String>,
     ) -> TenantCache {
         let known = Cache::new(limits::CACHE_MS_MAX, ENTRIES_MAX);
-        TenantCache {
-            tenants,
-            clock,
-            secrets,
-            log_name: log_name.into(),
-            known,
-        }
+        TenantCache { tenants, clock, secrets, log_name: log_name.into(), known }
     }
 
     /// The tenant, if it is on record and the grant covers it; not covered and not there look the same.
@@ -70,11 +64,7 @@ impl TenantCache {
     fn remember(&self, grant: &Grant, id: &TenantId, record: TenantRecord) -> Result<Tenant> {
         if record.tenant_id != id.as_str() {
             let found = format!("`{}`", record.tenant_id);
-            return Err(Error::corrupt(
-                "tenant record",
-                format!("the tenant `{id}`"),
-                found,
-            ));
+            return Err(Error::corrupt("tenant record", format!("the tenant `{id}`"), found));
         }
         let tenant = Tenant::granted(grant, record)?;
         self.known.store(id.clone(), tenant.clone(), self.clock.now());
@@ -112,13 +102,7 @@ mod tests {
     impl Tenants for World {
         async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>> {
             self.reads.fetch_add(1, Ordering::Relaxed);
-            Ok(self
-                .records
-                .lock()
-                .unwrap()
-                .iter()
-                .find(|r| r.tenant_id == id.as_str())
-                .cloned())
+            Ok(self.records.lock().unwrap().iter().find(|r| r.tenant_id == id.as_str()).cloned())
         }
         async fn create_tenant(&self, record: &TenantRecord) -> Result<TenantRecord> {
             self.records.lock().unwrap().push(record.clone());
@@ -164,10 +148,7 @@ mod tests {
         let acme = TenantId::parse("acme").unwrap();
         cache.find_or_create(&grant(None), &acme).await.unwrap();
         assert!(cache.find(&grant(Some("globex")), &acme).await.unwrap().is_none());
-        let refused = cache
-            .find_or_create(&grant(Some("globex")), &acme)
-            .await
-            .unwrap_err();
+        let refused = cache.find_or_create(&grant(Some("globex")), &acme).await.unwrap_err();
         assert_eq!(refused.code(), Code::NotFound);
     }
 }

@@ -1,7 +1,7 @@
 //! One event: parse, derive the id, put, and answer what the put found.
 
-use crate::body::{self, Media};
 use crate::Ingest;
+use crate::body::{self, Media};
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
@@ -33,10 +33,7 @@ pub(crate) struct ReceiptJson {
 
 impl ReceiptJson {
     pub(crate) fn of(record: &Record) -> ReceiptJson {
-        ReceiptJson {
-            leaf_hash: record.leaf_hash.to_string(),
-            received_at: record.received_at.to_string(),
-        }
+        ReceiptJson { leaf_hash: record.leaf_hash.to_string(), received_at: record.received_at.to_string() }
     }
 }
 
@@ -178,14 +175,22 @@ impl Ingest {
                 None => Err(out_of_range),
             };
         }
+        // What was received until then may be forgotten; it may have been dated ahead.
         let forgotten = sending.now.minus_days(tenant.record().hot_days);
-        if record.occurred_at < forgotten
+        if record.occurred_at <= forgotten.plus_ms(limits::FUTURE_MS_MAX)
             && let Some(index) = self.places.is_among_forgotten(tenant, record.id, forgotten).await?
         {
-            return Err(Error::new(
-                Code::EventConflict,
-                format!("the id `{}` is in the log at leaf index {index}, older than the hot store", record.id),
-            ));
+            // The hot store forgets late; until it does, this is a replay like any other.
+            return match self.hot.record(tenant, record.id).await? {
+                Some(stored) => replay(stored, &record, occurred_at_defaulted, warnings),
+                None => Err(Error::new(
+                    Code::EventConflict,
+                    format!(
+                        "the id `{}` is in the log at leaf index {index}, older than the hot store",
+                        record.id
+                    ),
+                )),
+            };
         }
         self.note_late_day(tenant, &record).await?;
         let put = Put {
@@ -270,7 +275,10 @@ fn idempotency_key(parts: &Parts) -> Result<Option<String>> {
     }
     Err(Error::new(
         Code::BadParameter,
-        format!("`Idempotency-Key` must be 1 to {} visible ASCII characters", limits::IDEMPOTENCY_KEY_BYTES_MAX),
+        format!(
+            "`Idempotency-Key` must be 1 to {} visible ASCII characters",
+            limits::IDEMPOTENCY_KEY_BYTES_MAX
+        ),
     ))
 }
 

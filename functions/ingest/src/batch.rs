@@ -59,7 +59,11 @@ impl Ingest {
         if items.len() > limits::BATCH_EVENTS_MAX {
             return Err(Error::new(
                 Code::BatchTooLarge,
-                format!("{} events in one batch; at most {} are taken", items.len(), limits::BATCH_EVENTS_MAX),
+                format!(
+                    "{} events in one batch; at most {} are taken",
+                    items.len(),
+                    limits::BATCH_EVENTS_MAX
+                ),
             ));
         }
         let sending = Sending { grant, now: self.clock.now(), idempotency_key: None };
@@ -76,12 +80,12 @@ impl Ingest {
             .map(|(item, indexes)| self.accept_equal(sending, item, indexes).boxed())
             .collect();
         let mut outcomes: Vec<(usize, _)> = stream::iter(accepting)
-        .buffer_unordered(PUTS_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await
-        .into_iter()
-        .flatten()
-        .collect();
+            .buffer_unordered(PUTS_AT_ONCE)
+            .collect::<Vec<_>>()
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
         outcomes.sort_by_key(|(index, _)| *index);
 
         let mut answer = BatchJson { accepted: 0, replayed: 0, rejected: 0, results: Vec::new() };

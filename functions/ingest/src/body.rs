@@ -22,12 +22,15 @@ pub(crate) fn media(headers: &HeaderMap) -> Result<Media> {
     let text = value.to_str().unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
-        "application/json" | "text/json" | "" => Ok(Media::Json),
+        // The last is what curl says of `-d`: a JSON text is one whatever its sender calls it.
+        "application/json" | "text/json" | "" | "application/x-www-form-urlencoded" => Ok(Media::Json),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Media::NdJson),
         other if other.starts_with("application/") && other.ends_with("+json") => Ok(Media::Json),
         other => Err(Error::new(
             Code::UnsupportedMediaType,
-            format!("`{other}` is not read here: send `application/json`, or `application/x-ndjson` for a batch"),
+            format!(
+                "`{other}` is not read here: send `application/json`, or `application/x-ndjson` for a batch"
+            ),
         )),
     }
 }
@@ -35,13 +38,12 @@ pub(crate) fn media(headers: &HeaderMap) -> Result<Media> {
 /// The body, unpacked, at most `bytes_max` long; a longer one is refused with `too_large` before it is unpacked
 /// further.
 pub(crate) fn unpacked(headers: &HeaderMap, body: Bytes, bytes_max: usize, too_large: Code) -> Result<Bytes> {
-    let refuse = || {
-        Error::new(too_large, format!("the body is longer than {bytes_max} bytes"))
-    };
+    let refuse = || Error::new(too_large, format!("the body is longer than {bytes_max} bytes"));
     if body.len() > bytes_max {
         return Err(refuse());
     }
-    let encoding = headers.get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+    let encoding =
+        headers.get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     match encoding.as_deref() {
         None | Some("" | "identity") => Ok(body),
         Some("gzip" | "x-gzip") => {
@@ -49,7 +51,8 @@ pub(crate) fn unpacked(headers: &HeaderMap, body: Bytes, bytes_max: usize, too_l
             // One byte more than allowed tells a body that is too long from one that just fits.
             let mut limited = MultiGzDecoder::new(body.as_ref()).take(bytes_max as u64 + 1);
             limited.read_to_end(&mut out).map_err(|e| {
-                Error::new(Code::MalformedJson, "the body says it is gzip, but it does not unpack").with_source(e)
+                Error::new(Code::MalformedJson, "the body says it is gzip, but it does not unpack")
+                    .with_source(e)
             })?;
             if out.len() > bytes_max { Err(refuse()) } else { Ok(out.into()) }
         }

@@ -12,6 +12,7 @@ use crate::dynoxide::EmbeddedDynamo;
 use crate::listener::Functions;
 use crate::sealing::Sealing;
 use bytes::Bytes;
+use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,6 +68,8 @@ pub struct Runner {
     functions: Arc<Functions>,
     stop: watch::Sender<bool>,
     sealing: JoinHandle<()>,
+    /// Keeps other processes out of the data folder.
+    _claim: Option<File>,
 }
 
 /// The write-once folder of a data folder.
@@ -110,6 +113,7 @@ impl ShownKey {
 
 /// The stores of a data folder (or of memory) and what works on them.
 struct Installation {
+    claim: Option<File>,
     dynamo: Arc<EmbeddedDynamo>,
     objects: Arc<dyn LockedObjects>,
     stored: secrets::Stored,
@@ -117,16 +121,34 @@ struct Installation {
     random: Arc<dyn Random>,
 }
 
+/// Makes the data folder and claims it for this process; the claim ends with the file, so with any end of the
+/// process.
+fn claim(data: &Path) -> Result<File> {
+    let failed = |doing: &str, e: std::io::Error| {
+        Error::new(Code::Internal, format!("{doing} `{}`: {e}", data.display())).with_source(e)
+    };
+    std::fs::create_dir_all(data).map_err(|e| failed("making", e))?;
+    let file = File::create(data.join("in-use")).map_err(|e| failed("claiming", e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            Code::Unavailable,
+            format!(
+                "another stele works in `{}`: stop it, or name another folder with --data",
+                data.display()
+            ),
+        )),
+        Err(TryLockError::Error(e)) => Err(failed("claiming", e)),
+    }
+}
+
 impl Installation {
     async fn open(data: Option<&Path>) -> Result<Installation> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
+        let claim = data.map(claim).transpose()?;
         let (objects, stored, database): (Arc<dyn LockedObjects>, _, _) = match data {
             Some(data) => {
-                std::fs::create_dir_all(data).map_err(|e| {
-                    Error::new(Code::Internal, format!("making `{}`: {e}", data.display())).with_source(e)
-                })?;
-                // The folder's lock keeps a second process out before anything else is touched.
                 let folder = LockedFolder::open(archive(data), clock.clone())?;
                 let has_data = !folder.list(stele::layout::PUBLIC_KEYS, None, 1).await?.is_empty();
                 let stored = secrets::open(data, random.as_ref(), has_data)?;
@@ -138,7 +160,7 @@ impl Installation {
         let until = clock.now().plus_days(limits::CHECKPOINT_LOCK_DAYS);
         objects.put_if_absent(&public.object_key(), Bytes::from(public.to_file()), until).await?;
         let dynamo = Arc::new(EmbeddedDynamo::start(database.as_deref()).await?);
-        Ok(Installation { dynamo, objects, stored, clock, random })
+        Ok(Installation { claim, dynamo, objects, stored, clock, random })
     }
 
     fn places(&self) -> Arc<Places> {
@@ -185,8 +207,7 @@ impl Runner {
             authenticator = authenticator.with_given(hash, record);
         }
         let authenticator = Arc::new(authenticator);
-        let tenants =
-            Arc::new(TenantCache::new(store.clone(), clock.clone(), secrets.clone(), LOG_NAME));
+        let tenants = Arc::new(TenantCache::new(store.clone(), clock.clone(), secrets.clone(), LOG_NAME));
         let places = installation.places();
         let ingest = Ingest {
             hot: store.clone(),
@@ -219,7 +240,8 @@ impl Runner {
             sealed_through: settings.data.as_ref().map(|d| d.join("sealed-through")),
         };
         let functions = Arc::new(Functions { ingest, query });
-        Ok(Runner { address, keys, listener, functions, stop, sealing: tokio::spawn(sealing.run(stopped)) })
+        let sealing = tokio::spawn(sealing.run(stopped));
+        Ok(Runner { address, keys, listener, functions, stop, sealing, _claim: installation.claim })
     }
 
     /// Where it listens.

@@ -60,11 +60,7 @@ impl Functions {
 }
 
 /// Serves until told to stop, then lets the requests under way finish.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    functions: Arc<Functions>,
-    stop: impl Future<Output = ()>,
-) {
+pub(crate) async fn serve(listener: TcpListener, functions: Arc<Functions>, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {

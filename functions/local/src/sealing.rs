@@ -156,7 +156,9 @@ impl Sealing {
         let today = self.clock.now().day();
         let mut days: Vec<Day> = (since.day().days()..=today.days()).map(Day::from_days).collect();
         let late = store.late_days(tenant, None).await?;
-        days.extend(late.iter().filter(|(received, _)| *received >= since.day()).map(|(_, occurred)| *occurred));
+        days.extend(
+            late.iter().filter(|(received, _)| *received >= since.day()).map(|(_, occurred)| *occurred),
+        );
         days.sort_unstable();
         days.dedup();
         for day in days {

@@ -71,8 +71,9 @@ pub fn open(data: &Path, random: &dyn Random, has_data: bool) -> Result<Stored> 
 pub fn dev_keys(data: &Path) -> Result<Vec<DevKey>> {
     let path = data.join("secrets").join(DEV_KEYS);
     match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|e| Error::corrupt(path.display(), "a list of keys", e)),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|e| Error::corrupt(path.display(), "a list of keys", e))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(failed("reading", &path, e)),
     }

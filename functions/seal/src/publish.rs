@@ -18,8 +18,8 @@ impl Seal {
     pub(crate) fn publishing_is_due(&self, head: &Head) -> bool {
         let now = self.clock.now();
         // A publication in the future comes from a clock that was wrong: waiting for it could take years.
-        let is_time = now < head.published.at
-            || head.published.at.plus_ms(self.settings.publish_every_ms) <= now;
+        let is_time =
+            now < head.published.at || head.published.at.plus_ms(self.settings.publish_every_ms) <= now;
         head.size() > head.published.size && is_time
     }
 

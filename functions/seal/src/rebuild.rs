@@ -66,8 +66,7 @@ impl Rebuild {
         let mut after: Option<String> = None;
         loop {
             let objects = &self.seal.objects;
-            let page =
-                retrying(|| objects.list(layout::SEGMENTS, after.as_deref(), LIST_PAGE)).await?;
+            let page = retrying(|| objects.list(layout::SEGMENTS, after.as_deref(), LIST_PAGE)).await?;
             for object in &page {
                 if let Some(Object::Segment { tenant, log, .. }) = ObjectKey::parse(&object.key) {
                     let latest = logs.entry(tenant).or_insert(log);
@@ -175,9 +174,11 @@ impl Rebuild {
         let put = Put {
             record: record.clone(),
             expires: record.received_at.plus_days(tenant.record().hot_days),
-            remember: external_id
-                .filter(|_| until > now)
-                .map(|id| Remember { name: Remember::external_id_name(&id), now, until }),
+            remember: external_id.filter(|_| until > now).map(|id| Remember {
+                name: Remember::external_id_name(&id),
+                now,
+                until,
+            }),
         };
         match retrying(|| self.hot.put(tenant, &put)).await? {
             PutOutcome::Stored => Ok(()),
@@ -190,4 +191,3 @@ impl Rebuild {
         }
     }
 }
-

@@ -72,7 +72,11 @@ impl Seal {
     pub(crate) async fn seal_of(&self, tenant: &TenantId, records: &[Record]) -> Result<Sealed> {
         let record = retrying(|| self.tenants.tenant(tenant)).await?;
         let record = record.ok_or_else(|| {
-            Error::corrupt(format!("records of `{tenant}`"), "a tenant on record", "none (run `stele rebuild`)")
+            Error::corrupt(
+                format!("records of `{tenant}`"),
+                "a tenant on record",
+                "none (run `stele rebuild`)",
+            )
         })?;
         self.seal(&Tenant::on_record(record)?, records).await
     }

@@ -307,8 +307,9 @@ impl Tenant {
 
     /// From the system's own records: for seal, rebuild and reconcile, never for a request.
     pub fn on_record(record: TenantRecord) -> Result<Tenant> {
-        let id = TenantId::parse(&record.tenant_id)
-            .ok_or_else(|| Error::corrupt("tenant record", "a tenant id", format!("`{}`", record.tenant_id)))?;
+        let id = TenantId::parse(&record.tenant_id).ok_or_else(|| {
+            Error::corrupt("tenant record", "a tenant id", format!("`{}`", record.tenant_id))
+        })?;
         let origin = Origin::parse(&record.origin)
             .ok_or_else(|| Error::corrupt("tenant record", "an origin", format!("`{}`", record.origin)))?;
         Ok(Tenant(Arc::new(TenantFacts { id, origin, record })))

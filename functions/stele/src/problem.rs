@@ -44,20 +44,13 @@ struct Place<'a> {
 impl<'a> Problem<'a> {
     /// Of a whole request.
     pub fn new(error: &'a Error, request_id: &'a str) -> Problem<'a> {
-        Problem {
-            request_id: Some(request_id),
-            ..Problem::of_item(error)
-        }
+        Problem { request_id: Some(request_id), ..Problem::of_item(error) }
     }
 
     /// Of one item of a batch: the answer it stands in carries the request id.
     pub fn of_item(error: &'a Error) -> Problem<'a> {
         let code = error.code();
-        let detail = if error.kind() == Kind::Corrupt {
-            CORRUPT_DETAIL
-        } else {
-            error.detail()
-        };
+        let detail = if error.kind() == Kind::Corrupt { CORRUPT_DETAIL } else { error.detail() };
         Problem {
             kind: format!("{TYPE_PREFIX}{}", code.as_str()),
             title: code.title(),
@@ -165,12 +158,7 @@ mod tests {
     fn every_code_has_an_error_status_and_a_name_of_its_own() {
         for (at, code) in Code::ALL.iter().enumerate() {
             assert!((400..600).contains(&code.status()), "{code:?}");
-            assert!(
-                Code::ALL[..at]
-                    .iter()
-                    .all(|other| other.as_str() != code.as_str()),
-                "{code:?}"
-            );
+            assert!(Code::ALL[..at].iter().all(|other| other.as_str() != code.as_str()), "{code:?}");
         }
     }
 }

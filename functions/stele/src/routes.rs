@@ -75,14 +75,7 @@ const fn route(
     function: Function,
     summary: &'static str,
 ) -> Route {
-    Route {
-        endpoint,
-        method,
-        template,
-        scope,
-        function,
-        summary,
-    }
+    Route { endpoint, method, template, scope, function, summary }
 }
 
 /// All routes. Of two that fit a path, the earlier one counts: fixed segments stand before parameters.
@@ -91,14 +84,7 @@ pub static ROUTES: &[Route] = {
     use Function::*;
     use Scope::*;
     &[
-        route(
-            SendEvent,
-            Method::POST,
-            "/v1/events",
-            Some(EventsWrite),
-            Ingest,
-            "Send one event",
-        ),
+        route(SendEvent, Method::POST, "/v1/events", Some(EventsWrite), Ingest, "Send one event"),
         route(
             SendBatch,
             Method::POST,
@@ -115,14 +101,7 @@ pub static ROUTES: &[Route] = {
             Ingest,
             "Check an event without storing it",
         ),
-        route(
-            ListEvents,
-            Method::GET,
-            "/v1/events",
-            Some(EventsRead),
-            Query,
-            "Search events",
-        ),
+        route(ListEvents, Method::GET, "/v1/events", Some(EventsRead), Query, "Search events"),
         route(
             Export,
             Method::GET,
@@ -131,14 +110,7 @@ pub static ROUTES: &[Route] = {
             Query,
             "Search events, as CSV, JSON Lines or a JSON list",
         ),
-        route(
-            Event,
-            Method::GET,
-            "/v1/events/{id}",
-            Some(EventsRead),
-            Query,
-            "One event with its integrity",
-        ),
+        route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(
             Usage,
             Method::GET,
@@ -163,22 +135,8 @@ pub static ROUTES: &[Route] = {
             Query,
             "The keys that sign checkpoints",
         ),
-        route(
-            CreateApiKey,
-            Method::POST,
-            "/v1/api-keys",
-            Some(KeysWrite),
-            Query,
-            "Make an API key",
-        ),
-        route(
-            ApiKeys,
-            Method::GET,
-            "/v1/api-keys",
-            Some(KeysWrite),
-            Query,
-            "List API keys",
-        ),
+        route(CreateApiKey, Method::POST, "/v1/api-keys", Some(KeysWrite), Query, "Make an API key"),
+        route(ApiKeys, Method::GET, "/v1/api-keys", Some(KeysWrite), Query, "List API keys"),
         route(
             RevokeApiKey,
             Method::DELETE,
@@ -187,22 +145,8 @@ pub static ROUTES: &[Route] = {
             Query,
             "Revoke an API key for good",
         ),
-        route(
-            Health,
-            Method::GET,
-            "/v1/health",
-            None,
-            Query,
-            "Whether the service runs",
-        ),
-        route(
-            OpenApi,
-            Method::GET,
-            "/v1/openapi.json",
-            None,
-            Query,
-            "This description",
-        ),
+        route(Health, Method::GET, "/v1/health", None, Query, "Whether the service runs"),
+        route(OpenApi, Method::GET, "/v1/openapi.json", None, Query, "This description"),
     ]
 };
 
@@ -242,10 +186,7 @@ pub fn match_route(method: &Method, path: &str) -> Result<(&'static Route, PathP
     let (method, shown) = (Shown(method.as_str()), Shown(path));
     Err(if path_known {
         let allowed = allowed(path);
-        Error::new(
-            Code::MethodNotAllowed,
-            format!("`{shown}` has no `{method}`; it has `{allowed}`"),
-        )
+        Error::new(Code::MethodNotAllowed, format!("`{shown}` has no `{method}`; it has `{allowed}`"))
     } else {
         Error::new(Code::NotFound, format!("there is no `{shown}`"))
     })
@@ -253,9 +194,7 @@ pub fn match_route(method: &Method, path: &str) -> Result<(&'static Route, PathP
 
 /// The methods a path has, as in an `Allow` header; empty for a path we do not have.
 pub fn allowed(path: &str) -> String {
-    let fitting = ROUTES
-        .iter()
-        .filter(|r| match_template(r.template, path).is_some());
+    let fitting = ROUTES.iter().filter(|r| match_template(r.template, path).is_some());
     fitting.map(|r| r.method.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -288,10 +227,7 @@ impl Parameters {
                 (Some(name), Some(value)) => Ok((name, value)),
                 _ => Err(Error::new(
                     Code::BadParameter,
-                    format!(
-                        "`{}` in the query string is not percent-encoded UTF-8",
-                        Shown(part)
-                    ),
+                    format!("`{}` in the query string is not percent-encoded UTF-8", Shown(part)),
                 )),
             }
         });
@@ -323,21 +259,14 @@ impl Parameters {
 
     /// The values of a name, in order.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The one value of a name; several are refused.
     pub fn one<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
-            (_, Some(_)) => Err(bad_parameter(
-                name,
-                "repeated",
-                format!("`{name}` can be given only once"),
-            )),
+            (_, Some(_)) => Err(bad_parameter(name, "repeated", format!("`{name}` can be given only once"))),
             (Some(""), None) => Err(bad_parameter(name, "empty", format!("`{name}` is empty"))),
             (value, None) => Ok(value),
         }
@@ -347,22 +276,13 @@ impl Parameters {
 /// A 400 about one parameter.
 pub fn bad_parameter(name: &str, code: &'static str, detail: impl Into<String>) -> Error {
     let detail = detail.into();
-    let place = FieldProblem {
-        pointer: name.to_owned(),
-        code,
-        detail: detail.clone(),
-        suggestion: None,
-    };
+    let place = FieldProblem { pointer: name.to_owned(), code, detail: detail.clone(), suggestion: None };
     Error::new(Code::BadParameter, detail).with_problems(vec![place])
 }
 
 fn unknown_parameter(name: &str, known: &[&str]) -> Error {
     let shown = Shown(name).to_string();
-    let nearest = known
-        .iter()
-        .map(|k| (distance(name, k), *k))
-        .min()
-        .filter(|(d, k)| *d <= k.len() / 2);
+    let nearest = known.iter().map(|k| (distance(name, k), *k)).min().filter(|(d, k)| *d <= k.len() / 2);
     let detail = match nearest {
         Some((_, near)) => format!("there is no parameter `{shown}`; did you mean `{near}`?"),
         None => format!("there is no parameter `{shown}`; there are {}", listed(known)),
@@ -379,11 +299,7 @@ fn listed(names: &[&str]) -> String {
     if names.is_empty() {
         return "none here".to_owned();
     }
-    names
-        .iter()
-        .map(|n| format!("`{n}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Levenshtein's distance, over the first bytes: names are short.
@@ -426,11 +342,7 @@ impl fmt::Display for Shown<'_> {
         for c in self.0.chars().take(CHARS_MAX) {
             fmt::Write::write_char(f, if c.is_control() || c == '`' { '\u{FFFD}' } else { c })?;
         }
-        if self.0.chars().nth(CHARS_MAX).is_some() {
-            f.write_str("…")
-        } else {
-            Ok(())
-        }
+        if self.0.chars().nth(CHARS_MAX).is_some() { f.write_str("…") } else { Ok(()) }
     }
 }
 
@@ -440,9 +352,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn endpoint(method: Method, path: &str) -> std::result::Result<Endpoint, Code> {
-        match_route(&method, path)
-            .map(|(route, _)| route.endpoint)
-            .map_err(|e| e.code())
+        match_route(&method, path).map(|(route, _)| route.endpoint).map_err(|e| e.code())
     }
 
     #[test]
@@ -456,16 +366,8 @@ mod tests {
 
     #[test]
     fn unknown_paths_are_404_and_unknown_methods_405_with_the_known_ones() {
-        let unknown = [
-            "/",
-            "",
-            "/v1",
-            "/v2/events",
-            "/v1/events/",
-            "/v1/events/a/b",
-            "/v1/events/%zz",
-            "/v1//events",
-        ];
+        let unknown =
+            ["/", "", "/v1", "/v2/events", "/v1/events/", "/v1/events/a/b", "/v1/events/%zz", "/v1//events"];
         for path in unknown {
             assert_eq!(endpoint(Method::GET, path), Err(Code::NotFound), "{path}");
         }
@@ -481,10 +383,7 @@ mod tests {
             assert_eq!(endpoint(route.method.clone(), &path), Ok(route.endpoint));
             assert_eq!(route.endpoint.route().template, route.template);
             assert!(ROUTES[..at].iter().all(|r| r.endpoint != route.endpoint));
-            assert_eq!(
-                route.scope.is_none(),
-                matches!(route.endpoint, Endpoint::Health | Endpoint::OpenApi)
-            );
+            assert_eq!(route.scope.is_none(), matches!(route.endpoint, Endpoint::Health | Endpoint::OpenApi));
         }
     }
 
@@ -493,21 +392,10 @@ mod tests {
         let known = ["actor_id", "action", "limit"];
         let refused = Parameters::parse("actorid=1").unwrap().only(&known).unwrap_err();
         assert_eq!(refused.problems()[0].suggestion.as_deref(), Some("actor_id"));
-        let refused = Parameters::parse("completely_else=1")
-            .unwrap()
-            .only(&known)
-            .unwrap_err();
-        assert!(
-            refused.detail().contains("`actor_id`, `action`, `limit`"),
-            "{refused}"
-        );
+        let refused = Parameters::parse("completely_else=1").unwrap().only(&known).unwrap_err();
+        assert!(refused.detail().contains("`actor_id`, `action`, `limit`"), "{refused}");
         assert!(Parameters::parse("limit=1&limit=2").unwrap().only(&known).is_ok());
-        assert!(
-            Parameters::parse("limit=1&limit=2")
-                .unwrap()
-                .one("limit")
-                .is_err()
-        );
+        assert!(Parameters::parse("limit=1&limit=2").unwrap().one("limit").is_err());
         assert!(Parameters::parse("limit=").unwrap().one("limit").is_err());
     }
 
@@ -518,11 +406,7 @@ mod tests {
         assert_eq!(read.one("b").unwrap(), Some("x y+ä"));
         assert_eq!(read.all("c").collect::<Vec<_>>(), [""]);
         for bad in ["a=%", "a=%4", "a=%zz", "a=%ff", "%=1", "a=%+1"] {
-            assert_eq!(
-                Parameters::parse(bad).unwrap_err().code(),
-                Code::BadParameter,
-                "{bad}"
-            );
+            assert_eq!(Parameters::parse(bad).unwrap_err().code(), Code::BadParameter, "{bad}");
         }
     }
 

@@ -37,7 +37,11 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 /// Verifies everything. An error means that something could not be read; what was read and is wrong is in the
 /// report.
-pub async fn verify(objects: &dyn LockedObjects, options: &Options, progress: Progress<'_>) -> Result<Report> {
+pub async fn verify(
+    objects: &dyn LockedObjects,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Report> {
     let mut report = Report::default();
     let mut logs = BTreeMap::<(TenantId, LogNumber), Vec<ListedObject>>::new();
     let mut found = 0;

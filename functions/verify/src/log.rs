@@ -211,7 +211,11 @@ impl<'a> LogCheck<'a> {
         for (record, index) in segment.records.iter().zip(first.to_u64()..) {
             if !self.walked.ids.insert(record.id) {
                 let at = format!("{key}, leaf {index}");
-                self.find(at, "an id that is in the log once", format!("`{}` for the second time", record.id));
+                self.find(
+                    at,
+                    "an id that is in the log once",
+                    format!("`{}` for the second time", record.id),
+                );
             }
             self.walked.received_max = self.walked.received_max.max(record.received_at);
             self.walked.edge.append(record.leaf_hash);

@@ -8,7 +8,7 @@ mod filter;
 mod request;
 mod csv;
 
+pub use csv::{CSV_COLUMNS, csv_header, csv_row};
 pub use cursor::{Cursor, CursorKey};
 pub use filter::Filter;
 pub use request::{ExportFormat, ExportRequest, ListRequest, Start, tenant_parameter};
-pub use csv::{CSV_COLUMNS, csv_header, csv_row};

@@ -14,11 +14,7 @@ pub struct Origin(Arc<str>);
 impl Origin {
     /// From the name of the logs of an installation and the id of this one. The id has no slash.
     pub fn new(log_name: &str, log_id: &str) -> Option<Origin> {
-        if log_id.contains('/') {
-            None
-        } else {
-            Origin::parse(&format!("{log_name}/{log_id}"))
-        }
+        if log_id.contains('/') { None } else { Origin::parse(&format!("{log_name}/{log_id}")) }
     }
 
     /// Parses an origin. The id is what follows the last slash.
@@ -84,12 +80,7 @@ fn is_extension(line: &str) -> bool {
 impl Checkpoint {
     /// A checkpoint without extensions.
     pub fn new(origin: Origin, size: TreeSize, root: Hash) -> Checkpoint {
-        Checkpoint {
-            origin,
-            size,
-            root,
-            extensions: Vec::new(),
-        }
+        Checkpoint { origin, size, root, extensions: Vec::new() }
     }
 
     /// Parses the body, unsigned: nothing in it may be believed. To read a checkpoint, see
@@ -112,11 +103,7 @@ impl Checkpoint {
     pub fn sign(&self, signer: &Signer) -> Result<String, BodyError> {
         if let Some(at) = self.extensions.iter().position(|line| !is_extension(line)) {
             let found = self.extensions[at].escape_debug().to_string();
-            return Err(BodyError::Line {
-                line: at + 4,
-                expected: "an extension",
-                found,
-            });
+            return Err(BodyError::Line { line: at + 4, expected: "an extension", found });
         }
         sign_body(self.to_string(), self.origin.as_str(), signer)
     }
@@ -125,9 +112,7 @@ impl Checkpoint {
     /// own key, which is one of those given. Which size and which log the caller expects is for the caller to
     /// compare.
     pub fn open(bytes: impl AsRef<[u8]>, keys: &[VerifierKey]) -> Result<Checkpoint, BodyError> {
-        open_body(bytes.as_ref(), keys, Checkpoint::parse, |checkpoint| {
-            checkpoint.origin.as_str()
-        })
+        open_body(bytes.as_ref(), keys, Checkpoint::parse, |checkpoint| checkpoint.origin.as_str())
     }
 }
 
@@ -173,10 +158,7 @@ mod tests {
             "stele.example/0123456789abcdef+0be9a6f3+AepKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs"
         );
         assert_eq!(checkpoint().sign(&signer).unwrap(), GOLDEN);
-        assert_eq!(
-            Checkpoint::open(GOLDEN, &[signer.verifier_key().clone()]),
-            Ok(checkpoint())
-        );
+        assert_eq!(Checkpoint::open(GOLDEN, &[signer.verifier_key().clone()]), Ok(checkpoint()));
     }
 
     #[test]
@@ -187,11 +169,7 @@ mod tests {
             for value in 0..=u8::MAX {
                 let mut changed = bytes.to_vec();
                 changed[at] = value;
-                assert_eq!(
-                    Checkpoint::open(&changed, &keys).is_ok(),
-                    value == bytes[at],
-                    "byte {at}"
-                );
+                assert_eq!(Checkpoint::open(&changed, &keys).is_ok(), value == bytes[at], "byte {at}");
             }
             let mut shorter = bytes.to_vec();
             shorter.remove(at);
@@ -207,19 +185,14 @@ mod tests {
     fn a_signature_can_not_be_moved_to_another_log() {
         let (ours, other) = (checkpoint(), origin("fedcba9876543210"));
         let (signer, other_signer) = (ours.origin.signer(&SEED), other.signer(&SEED));
-        let refused = BodyError::NotSignedByLog {
-            origin: ours.origin.to_string(),
-        };
+        let refused = BodyError::NotSignedByLog { origin: ours.origin.to_string() };
         assert_eq!(ours.sign(&other_signer), Err(refused.clone()));
         // The seed is the same, so the signature is right under the other name too.
         let moved = other_signer.sign(ours.to_string()).unwrap().to_string();
         let keys = [signer, other_signer].map(|signer| signer.verifier_key().clone());
         assert_eq!(Checkpoint::open(&moved, &keys), Err(refused));
         assert!(Note::parse(&moved).unwrap().verify(&keys).is_ok());
-        assert_eq!(
-            Checkpoint::open(GOLDEN, &keys[1..]),
-            Err(NoteError::NoKnownSignature.into())
-        );
+        assert_eq!(Checkpoint::open(GOLDEN, &keys[1..]), Err(NoteError::NoKnownSignature.into()));
     }
 
     #[test]
@@ -258,10 +231,7 @@ mod tests {
         let signer = checkpoint.origin.signer(&SEED);
         for bad in ["", "a\nb", "a\rb"] {
             checkpoint.extensions = vec!["good".into(), bad.into()];
-            assert!(
-                matches!(checkpoint.sign(&signer), Err(BodyError::Line { line: 5, .. })),
-                "{bad:?}"
-            );
+            assert!(matches!(checkpoint.sign(&signer), Err(BodyError::Line { line: 5, .. })), "{bad:?}");
         }
     }
 
@@ -272,13 +242,7 @@ mod tests {
             assert_eq!(Origin::parse(bad), None, "{bad:?}");
         }
         assert_eq!(Origin::new("a", "b/c"), None);
-        assert_eq!(
-            Checkpoint::new(origin("a"), TreeSize::ZERO, empty_root())
-                .to_string()
-                .lines()
-                .count(),
-            3
-        );
+        assert_eq!(Checkpoint::new(origin("a"), TreeSize::ZERO, empty_root()).to_string().lines().count(), 3);
     }
 
     proptest! {

@@ -81,25 +81,12 @@ pub(super) fn decode_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// The hash of a leaf: SHA-256(0x00 ‖ leaf).
 pub fn leaf_hash(leaf: &[u8]) -> Hash {
-    Hash(
-        Sha256::new()
-            .chain_update(LEAF_PREFIX)
-            .chain_update(leaf)
-            .finalize()
-            .into(),
-    )
+    Hash(Sha256::new().chain_update(LEAF_PREFIX).chain_update(leaf).finalize().into())
 }
 
 /// The hash of an inner node: SHA-256(0x01 ‖ left ‖ right).
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Hash(
-        Sha256::new()
-            .chain_update(NODE_PREFIX)
-            .chain_update(left.0)
-            .chain_update(right.0)
-            .finalize()
-            .into(),
-    )
+    Hash(Sha256::new().chain_update(NODE_PREFIX).chain_update(left.0).chain_update(right.0).finalize().into())
 }
 
 /// The root of the tree without leaves: SHA-256 of nothing.
@@ -208,11 +195,7 @@ impl TreeSize {
 fn parse_decimal(text: &str) -> Option<u64> {
     let digits = text.as_bytes();
     let canonical = digits == b"0" || digits.first().is_some_and(|c| matches!(c, b'1'..=b'9'));
-    if canonical && digits.iter().all(u8::is_ascii_digit) {
-        text.parse().ok()
-    } else {
-        None
-    }
+    if canonical && digits.iter().all(u8::is_ascii_digit) { text.parse().ok() } else { None }
 }
 
 impl fmt::Display for LeafIndex {
@@ -253,12 +236,7 @@ mod tests {
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
         assert_eq!(leaf_hash(b"").to_string(), empty_leaf);
-        let pair = [
-            [1].as_slice(),
-            leaf_hash(b"a").as_bytes(),
-            leaf_hash(b"b").as_bytes(),
-        ]
-        .concat();
+        let pair = [[1].as_slice(), leaf_hash(b"a").as_bytes(), leaf_hash(b"b").as_bytes()].concat();
         assert_eq!(node_hash(&leaf_hash(b"a"), &leaf_hash(b"b")), Hash::of(&pair));
     }
 
@@ -269,13 +247,9 @@ mod tests {
         assert_eq!(Hash::from_base64(&base64), Some(zero));
         // Stray bits, no padding, url alphabet, white space, another length.
         let stray = base64.replace("A=", "B=");
-        for bad in [
-            stray.as_str(),
-            &base64[..43],
-            &base64.replacen('A', "-", 1),
-            &format!("{base64}\n"),
-            "AAAA",
-        ] {
+        for bad in
+            [stray.as_str(), &base64[..43], &base64.replacen('A', "-", 1), &format!("{base64}\n"), "AAAA"]
+        {
             assert_eq!(Hash::from_base64(bad), None, "{bad}");
         }
         let hex = leaf_hash(b"").to_string();
@@ -286,22 +260,8 @@ mod tests {
     #[test]
     fn only_the_canonical_text_of_a_number_is_read() {
         assert_eq!(TreeSize::parse("0"), Some(TreeSize::ZERO));
-        assert_eq!(
-            TreeSize::parse("18446744073709551615"),
-            Some(TreeSize::new(u64::MAX))
-        );
-        for bad in [
-            "",
-            "00",
-            "01",
-            "+1",
-            "-1",
-            " 1",
-            "1 ",
-            "1_0",
-            "18446744073709551616",
-            "١",
-        ] {
+        assert_eq!(TreeSize::parse("18446744073709551615"), Some(TreeSize::new(u64::MAX)));
+        for bad in ["", "00", "01", "+1", "-1", " 1", "1 ", "1_0", "18446744073709551616", "١"] {
             assert_eq!(TreeSize::parse(bad), None, "{bad}");
             assert_eq!(LeafIndex::parse(bad), None, "{bad}");
         }

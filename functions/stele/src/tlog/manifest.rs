@@ -68,14 +68,7 @@ impl ManifestObject {
 
 impl fmt::Display for ManifestObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} {} {}",
-            self.key,
-            self.first,
-            self.end,
-            self.sha256.to_base64()
-        )
+        write!(f, "{} {} {} {}", self.key, self.first, self.end, self.sha256.to_base64())
     }
 }
 
@@ -86,9 +79,7 @@ impl Manifest {
         let origin = lines.read(ORIGIN_LINE, Origin::parse)?;
         lines.read("`stele manifest v1`", |line| (line == VERSION).then_some(()))?;
         let size = lines.read(SIZE_LINE, TreeSize::parse)?;
-        let edge = lines.read("the right edge of a tree of this size", |line| {
-            parse_edge(size, line)
-        })?;
+        let edge = lines.read("the right edge of a tree of this size", |line| parse_edge(size, line))?;
         let mut objects = Vec::new();
         let mut keys = BTreeSet::new();
         while !lines.at_end() {
@@ -97,29 +88,17 @@ impl Manifest {
                 ManifestObject::parse(line).filter(|object| object.fits(size) && keys.insert(key))
             })?);
         }
-        Ok(Manifest {
-            origin,
-            size,
-            edge,
-            objects,
-        })
+        Ok(Manifest { origin, size, edge, objects })
     }
 
     /// The signed note. The same manifest always gives the same bytes. A manifest that could not be read back
     /// is not signed.
     pub fn sign(&self, signer: &Signer) -> Result<String, BodyError> {
         let mut keys = BTreeSet::new();
-        let misfit = self
-            .objects
-            .iter()
-            .position(|o| !o.fits(self.size) || !keys.insert(&o.key));
+        let misfit = self.objects.iter().position(|o| !o.fits(self.size) || !keys.insert(&o.key));
         if let Some(at) = misfit {
             let found = self.objects[at].to_string().escape_debug().to_string();
-            return Err(BodyError::Line {
-                line: at + 5,
-                expected: OBJECT_LINE,
-                found,
-            });
+            return Err(BodyError::Line { line: at + 5, expected: OBJECT_LINE, found });
         }
         if self.edge.size() != self.size {
             let found = self.edge.size().to_string();
@@ -135,9 +114,7 @@ impl Manifest {
     /// Opens a signed manifest: a note with no wrong signature of a known key, and a right one of the log's own
     /// key, which is one of those given.
     pub fn open(bytes: impl AsRef<[u8]>, keys: &[VerifierKey]) -> Result<Manifest, BodyError> {
-        open_body(bytes.as_ref(), keys, Manifest::parse, |manifest| {
-            manifest.origin.as_str()
-        })
+        open_body(bytes.as_ref(), keys, Manifest::parse, |manifest| manifest.origin.as_str())
     }
 }
 
@@ -153,11 +130,7 @@ fn parse_edge(size: TreeSize, line: &str) -> Option<RightEdge> {
 impl fmt::Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hashes: Vec<String> = self.edge.hashes().iter().map(|hash| hash.to_base64()).collect();
-        let edge = if hashes.is_empty() {
-            EMPTY_EDGE.to_owned()
-        } else {
-            hashes.join(" ")
-        };
+        let edge = if hashes.is_empty() { EMPTY_EDGE.to_owned() } else { hashes.join(" ") };
         write!(f, "{}\n{VERSION}\n{}\n{edge}\n", self.origin, self.size)?;
         self.objects.iter().try_for_each(|object| writeln!(f, "{object}"))
     }
@@ -181,30 +154,17 @@ mod tests {
 
     fn object(key: &str, first: u64, end: u64) -> ManifestObject {
         let sha256 = Hash::of(key.as_bytes());
-        ManifestObject {
-            key: key.to_owned(),
-            first: LeafIndex::new(first),
-            end: TreeSize::new(end),
-            sha256,
-        }
+        ManifestObject { key: key.to_owned(), first: LeafIndex::new(first), end: TreeSize::new(end), sha256 }
     }
 
     fn manifest(size: u64, objects: Vec<ManifestObject>) -> Manifest {
         let origin = Origin::new("stele.example", "0123456789abcdef").unwrap();
-        Manifest {
-            origin,
-            size: TreeSize::new(size),
-            edge: edge(size),
-            objects,
-        }
+        Manifest { origin, size: TreeSize::new(size), edge: edge(size), objects }
     }
 
     fn golden() -> Manifest {
         let objects = [("segments/a/00.parquet", 0, 2), ("segments/a/02.parquet", 2, 3)];
-        manifest(
-            3,
-            objects.map(|(key, first, end)| object(key, first, end)).to_vec(),
-        )
+        manifest(3, objects.map(|(key, first, end)| object(key, first, end)).to_vec())
     }
 
     // Made by a program of its own from RFC 8032, RFC 6962 and the page above.
@@ -225,15 +185,9 @@ mod tests {
         let keys = [signer.verifier_key().clone()];
         assert_eq!(golden().sign(&signer).unwrap(), GOLDEN);
         assert_eq!(Manifest::open(GOLDEN, &keys), Ok(golden()));
-        assert!(matches!(
-            Checkpoint::open(GOLDEN, &keys),
-            Err(BodyError::Line { line: 2, .. })
-        ));
+        assert!(matches!(Checkpoint::open(GOLDEN, &keys), Err(BodyError::Line { line: 2, .. })));
         let empty = manifest(0, Vec::new());
-        assert_eq!(
-            empty.to_string(),
-            "stele.example/0123456789abcdef\nstele manifest v1\n0\n-\n"
-        );
+        assert_eq!(empty.to_string(), "stele.example/0123456789abcdef\nstele manifest v1\n0\n-\n");
         assert_eq!(Manifest::open(empty.sign(&signer).unwrap(), &keys), Ok(empty));
     }
 
@@ -246,10 +200,7 @@ mod tests {
                 changed[at] ^= 1 << bit;
                 assert!(Manifest::open(&changed, &keys).is_err(), "byte {at}");
             }
-            assert!(
-                Manifest::open(&GOLDEN.as_bytes()[..at], &keys).is_err(),
-                "byte {at}"
-            );
+            assert!(Manifest::open(&GOLDEN.as_bytes()[..at], &keys).is_err(), "byte {at}");
         }
     }
 
@@ -277,10 +228,7 @@ mod tests {
             (format!("{good}{}\n", object("a b", 0, 1)), 7),
             (format!("{good}{}\n", object("a\rb", 0, 1)), 7),
             (format!("{good}{} \n", object("x", 0, 1)), 7),
-            (
-                format!("{good}{}\n", object("x", 0, 1).to_string().replace(" 0 ", " 00 ")),
-                7,
-            ),
+            (format!("{good}{}\n", object("x", 0, 1).to_string().replace(" 0 ", " 00 ")), 7),
         ] {
             match Manifest::parse(&bad) {
                 Err(BodyError::Line { line: found, .. }) => assert_eq!(found, line, "{bad}"),
@@ -306,17 +254,8 @@ mod tests {
         ] {
             assert_eq!(refused_at(manifest(3, vec![object("good", 0, 3), bad])), 6);
         }
-        assert_eq!(
-            refused_at(manifest(3, vec![object("x", 0, 1), object("x", 1, 2)])),
-            6
-        );
-        assert_eq!(
-            refused_at(Manifest {
-                size: TreeSize::new(2),
-                ..manifest(3, Vec::new())
-            }),
-            4
-        );
+        assert_eq!(refused_at(manifest(3, vec![object("x", 0, 1), object("x", 1, 2)])), 6);
+        assert_eq!(refused_at(Manifest { size: TreeSize::new(2), ..manifest(3, Vec::new()) }), 4);
         let many = (0..12_000).map(|n| object(&format!("{n:040}"), 0, 1)).collect();
         let too_large = manifest(1, many).sign(&signer);
         assert!(matches!(too_large, Err(BodyError::Note(NoteError::TooLarge(_)))));

@@ -98,14 +98,8 @@ impl VerifierKey {
     /// From a name and the 32 bytes of an Ed25519 public key (RFC 8032). Nothing if the bytes are no such key,
     /// or one of the few with which anyone can sign.
     pub fn new(name: KeyName, public: &[u8; 32]) -> Option<VerifierKey> {
-        let public = VerifyingKey::from_bytes(public)
-            .ok()
-            .filter(|public| !public.is_weak())?;
-        Some(VerifierKey {
-            id: KeyId::of(&name, &public),
-            name,
-            public,
-        })
+        let public = VerifyingKey::from_bytes(public).ok().filter(|public| !public.is_weak())?;
+        Some(VerifierKey { id: KeyId::of(&name, &public), name, public })
     }
 
     /// Parses the key's text. The id must be the key's own.
@@ -175,14 +169,7 @@ impl Signer {
     pub fn new(name: KeyName, seed: &[u8; 32]) -> Signer {
         let secret = SigningKey::from_bytes(seed);
         let public = secret.verifying_key();
-        Signer {
-            key: VerifierKey {
-                id: KeyId::of(&name, &public),
-                name,
-                public,
-            },
-            secret,
-        }
+        Signer { key: VerifierKey { id: KeyId::of(&name, &public), name, public }, secret }
     }
 
     /// What checks its signatures.
@@ -199,20 +186,14 @@ impl Signer {
     pub fn sign(&self, text: impl Into<String>) -> Result<Note, NoteError> {
         let text = text.into();
         let bytes = self.secret.sign(text.as_bytes()).to_bytes().to_vec();
-        let signature = NoteSignature {
-            name: self.key.name.clone(),
-            id: self.key.id,
-            bytes,
-        };
+        let signature = NoteSignature { name: self.key.name.clone(), id: self.key.id, bytes };
         Note::new(text, vec![signature])
     }
 }
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        f.debug_struct("Signer").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -257,12 +238,7 @@ impl NoteSignature {
 impl fmt::Display for NoteSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = [&self.id.0, self.bytes.as_slice()].concat();
-        write!(
-            f,
-            "{SIGNATURE_LINE_START}{} {}",
-            self.name,
-            STANDARD.encode(bytes)
-        )
+        write!(f, "{SIGNATURE_LINE_START}{} {}", self.name, STANDARD.encode(bytes))
     }
 }
 
@@ -314,10 +290,7 @@ impl Note {
             .split('\n')
             .map(|line| NoteSignature::parse(line).ok_or_else(|| NoteError::SignatureLine(shortened(line))))
             .collect::<Result<_, _>>()?;
-        Ok(Note {
-            text: text.to_owned(),
-            signatures,
-        })
+        Ok(Note { text: text.to_owned(), signatures })
     }
 
     /// The text, with its final newline.
@@ -346,11 +319,7 @@ impl Note {
                 signed.push(key);
             }
         }
-        if signed.is_empty() {
-            Err(NoteError::NoKnownSignature)
-        } else {
-            Ok(signed)
-        }
+        if signed.is_empty() { Err(NoteError::NoKnownSignature) } else { Ok(signed) }
     }
 }
 
@@ -358,9 +327,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         f.write_str("\n")?;
-        self.signatures
-            .iter()
-            .try_for_each(|signature| writeln!(f, "{signature}"))
+        self.signatures.iter().try_for_each(|signature| writeln!(f, "{signature}"))
     }
 }
 
@@ -393,10 +360,7 @@ impl fmt::Display for NoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NoteError::TooLarge(bytes) => {
-                write!(
-                    f,
-                    "a note of `{bytes}` bytes, at most `{NOTE_BYTES_MAX}` are read"
-                )
+                write!(f, "a note of `{bytes}` bytes, at most `{NOTE_BYTES_MAX}` are read")
             }
             NoteError::NotUtf8(at) => write!(f, "the note is not UTF-8 at byte `{at}`"),
             NoteError::ControlCharacter(c) => {
@@ -405,10 +369,7 @@ impl fmt::Display for NoteError {
             NoteError::TextEnd => f.write_str("the text of the note does not end in a newline"),
             NoteError::NoSignatures => f.write_str("the note has no signatures after an empty line"),
             NoteError::SignatureCount(count) => {
-                write!(
-                    f,
-                    "the note has `{count}` signatures, not 1 to `{NOTE_SIGNATURES_MAX}`"
-                )
+                write!(f, "the note has `{count}` signatures, not 1 to `{NOTE_SIGNATURES_MAX}`")
             }
             NoteError::SignatureLine(line) => write!(f, "`{line}` is not the line of a signature"),
             NoteError::BadSignature(name, id) => {
@@ -447,11 +408,7 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BodyError::Note(e) => e.fmt(f),
-            BodyError::Line {
-                line,
-                expected,
-                found,
-            } => {
+            BodyError::Line { line, expected, found } => {
                 write!(f, "line {line}: expected {expected}, found `{found}`")
             }
             BodyError::NotSignedByLog { origin } => write!(f, "not signed by the key of log `{origin}`"),
@@ -484,10 +441,7 @@ impl<'t> Lines<'t> {
     /// The lines of a text that ends in a newline.
     pub(super) fn of(text: &'t str) -> Result<Lines<'t>, BodyError> {
         let lines = text.strip_suffix('\n').ok_or(NoteError::TextEnd)?;
-        Ok(Lines {
-            lines: lines.split('\n').peekable(),
-            line: 0,
-        })
+        Ok(Lines { lines: lines.split('\n').peekable(), line: 0 })
     }
 
     /// Whether there are no more.
@@ -503,11 +457,7 @@ impl<'t> Lines<'t> {
     ) -> Result<T, BodyError> {
         self.line += 1;
         let found = self.lines.next().unwrap_or_default();
-        let wrong = || BodyError::Line {
-            line: self.line,
-            expected,
-            found: shortened(found),
-        };
+        let wrong = || BodyError::Line { line: self.line, expected, found: shortened(found) };
         parse(found).ok_or_else(wrong)
     }
 }
@@ -515,9 +465,7 @@ impl<'t> Lines<'t> {
 /// Signs a body, if the signer is the one of the log: key name = origin.
 pub(super) fn sign_body(text: String, origin: &str, signer: &Signer) -> Result<String, BodyError> {
     if signer.name().as_str() != origin {
-        return Err(BodyError::NotSignedByLog {
-            origin: origin.to_owned(),
-        });
+        return Err(BodyError::NotSignedByLog { origin: origin.to_owned() });
     }
     Ok(signer.sign(text)?.to_string())
 }
@@ -538,9 +486,7 @@ pub(super) fn open_body<T>(
     if signed_by.iter().any(|key| key.name().as_str() == origin) {
         return Ok(body);
     }
-    Err(BodyError::NotSignedByLog {
-        origin: origin.to_owned(),
-    })
+    Err(BodyError::NotSignedByLog { origin: origin.to_owned() })
 }
 
 /// The first character that no note may have.
@@ -603,10 +549,7 @@ mod tests {
             "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW\n",
             "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10Q=",
         ] {
-            assert!(
-                matches!(VerifierKey::parse(bad), Err(NoteError::VerifierKey(_))),
-                "{bad}"
-            );
+            assert!(matches!(VerifierKey::parse(bad), Err(NoteError::VerifierKey(_))), "{bad}");
         }
         // The neutral element: any text has a signature under it.
         let mut weak = [0; 32];
@@ -619,18 +562,8 @@ mod tests {
         for good in ["a", "example.com/log", "PeterNeumann", "größe", "—"] {
             assert!(KeyName::parse(good).is_some(), "{good}");
         }
-        for bad in [
-            "",
-            " ",
-            "a b",
-            "a+b",
-            "a\u{a0}b",
-            "a\u{3000}",
-            "a\u{2028}b",
-            "a\nb",
-            "a\u{0}",
-            "a\u{85}",
-        ] {
+        for bad in ["", " ", "a b", "a+b", "a\u{a0}b", "a\u{3000}", "a\u{2028}b", "a\nb", "a\u{0}", "a\u{85}"]
+        {
             assert_eq!(KeyName::parse(bad), None, "{bad:?}");
         }
     }
@@ -654,28 +587,13 @@ mod tests {
                 NOTE.replace("— ", "- "),
                 NoteError::SignatureLine(shortened(&line.trim_end().replace('—', "-"))),
             ),
-            (
-                format!("text\n\n{start}\n"),
-                NoteError::SignatureLine(start.into()),
-            ),
-            (
-                format!("text\n\n{start} \n"),
-                NoteError::SignatureLine(format!("{start} ")),
-            ),
+            (format!("text\n\n{start}\n"), NoteError::SignatureLine(start.into())),
+            (format!("text\n\n{start} \n"), NoteError::SignatureLine(format!("{start} "))),
             // A key id without a signature, and white space after one.
-            (
-                format!("text\n\n{start} x08gow==\n"),
-                NoteError::SignatureLine(format!("{start} x08gow==")),
-            ),
-            (
-                format!("text\n\n{start} {base64} \n"),
-                NoteError::SignatureLine(format!("{start} {base64} ")),
-            ),
+            (format!("text\n\n{start} x08gow==\n"), NoteError::SignatureLine(format!("{start} x08gow=="))),
+            (format!("text\n\n{start} {base64} \n"), NoteError::SignatureLine(format!("{start} {base64} "))),
             (many, NoteError::SignatureCount(101)),
-            (
-                "x".repeat(NOTE_BYTES_MAX + 1),
-                NoteError::TooLarge(NOTE_BYTES_MAX + 1),
-            ),
+            ("x".repeat(NOTE_BYTES_MAX + 1), NoteError::TooLarge(NOTE_BYTES_MAX + 1)),
         ] {
             assert_eq!(Note::parse(&bad), Err(why), "{}", shortened(&bad));
         }
@@ -691,10 +609,7 @@ mod tests {
         assert_eq!(signer.sign("text"), Err(NoteError::TextEnd));
         assert_eq!(signer.sign(""), Err(NoteError::TextEnd));
         assert_eq!(signer.sign("te\0xt\n"), Err(NoteError::ControlCharacter('\0')));
-        assert_eq!(
-            Note::new("text\n".into(), Vec::new()),
-            Err(NoteError::SignatureCount(0))
-        );
+        assert_eq!(Note::new("text\n".into(), Vec::new()), Err(NoteError::SignatureCount(0)));
         let large = "x".repeat(NOTE_BYTES_MAX - 1) + "\n";
         assert!(matches!(signer.sign(large), Err(NoteError::TooLarge(_))));
     }
@@ -708,27 +623,18 @@ mod tests {
             Note::new("x\n".into(), signatures.iter().map(|s| (*s).clone()).collect()).unwrap()
         };
         let both = keys(&[&a, &b]);
-        assert_eq!(
-            note(&[&by_a, &by_b, &by_a]).verify(&both),
-            Ok(vec![&both[0], &both[1]])
-        );
+        assert_eq!(note(&[&by_a, &by_b, &by_a]).verify(&both), Ok(vec![&both[0], &both[1]]));
         assert_eq!(note(&[&by_a, &wrong]).verify(&both[..1]), Ok(vec![&both[0]]));
         let spoilt = NoteError::BadSignature(b.name().clone(), b.key.id);
         for signatures in [[&by_a, &wrong], [&wrong, &by_a], [&by_b, &wrong]] {
             assert_eq!(note(&signatures).verify(&both), Err(spoilt.clone()));
         }
         // The same name with another key is another key, and another type of signature is another id.
-        assert_eq!(
-            note(&[&by_a]).verify(&keys(&[&other_a])),
-            Err(NoteError::NoKnownSignature)
-        );
+        assert_eq!(note(&[&by_a]).verify(&keys(&[&other_a])), Err(NoteError::NoKnownSignature));
         assert_eq!(note(&[&by_a]).verify(&[]), Err(NoteError::NoKnownSignature));
         let mut short = by_a.clone();
         short.bytes.pop();
-        assert!(matches!(
-            note(&[&short]).verify(&both),
-            Err(NoteError::BadSignature(..))
-        ));
+        assert!(matches!(note(&[&short]).verify(&both), Err(NoteError::BadSignature(..))));
     }
 
     #[test]
@@ -736,10 +642,7 @@ mod tests {
         let signer = signer("a", 7);
         let shown = format!("{signer:?} {signer:#?}");
         assert!(shown.contains(&signer.verifier_key().to_string()));
-        assert!(
-            !shown.contains("7, 7") && !shown.contains("0707") && !shown.contains("secret"),
-            "{shown}"
-        );
+        assert!(!shown.contains("7, 7") && !shown.contains("0707") && !shown.contains("secret"), "{shown}");
     }
 
     fn signatures() -> impl Strategy<Value = Vec<NoteSignature>> {

@@ -53,10 +53,7 @@ impl fmt::Display for ProofError {
                 write!(f, "a tree of `{size}` leaves has no leaf `{index}`")
             }
             ProofError::NoSuchSizes { earlier, later } => {
-                write!(
-                    f,
-                    "no consistency proof leads from size `{earlier}` to size `{later}`"
-                )
+                write!(f, "no consistency proof leads from size `{earlier}` to size `{later}`")
             }
             ProofError::TooFewLeaves { expected, found } => {
                 write!(f, "`{expected}` leaf hashes are needed, found `{found}`")
@@ -111,10 +108,7 @@ pub fn verify_inclusion(
     let Some(last) = size.last_index().filter(|_| size.contains(index)) else {
         return Err(ProofError::NoSuchLeaf { index, size });
     };
-    let mut place = Place {
-        node: index.to_u64(),
-        last: last.to_u64(),
-    };
+    let mut place = Place { node: index.to_u64(), last: last.to_u64() };
     let mut found = *leaf_hash;
     for sibling in proof {
         found = match place.climb() {
@@ -143,20 +137,14 @@ pub fn verify_consistency(
     if earlier == later {
         return match proof {
             [] if earlier_root == later_root => Ok(()),
-            [] => Err(ProofError::WrongRoot {
-                expected: *later_root,
-                found: *earlier_root,
-            }),
+            [] => Err(ProofError::WrongRoot { expected: *later_root, found: *earlier_root }),
             _ => Err(wrong_length),
         };
     }
     // The walk begins at the largest perfect subtree that ends where the earlier tree ends. When that is the
     // whole earlier tree, its root is known and not sent.
     let levels = earlier_last.to_u64().trailing_ones();
-    let mut place = Place {
-        node: earlier_last.to_u64() >> levels,
-        last: later_last.to_u64() >> levels,
-    };
+    let mut place = Place { node: earlier_last.to_u64() >> levels, last: later_last.to_u64() >> levels };
     let (start, rest) = if earlier.to_u64().is_power_of_two() {
         (earlier_root, proof)
     } else {
@@ -174,11 +162,7 @@ pub fn verify_consistency(
             Some(Side::Right) => later_found = node_hash(&later_found, sibling),
         }
     }
-    finish(
-        place,
-        proof.len(),
-        &[(earlier_root, earlier_found), (later_root, later_found)],
-    )
+    finish(place, proof.len(), &[(earlier_root, earlier_found), (later_root, later_found)])
 }
 
 /// Where a sibling stands.
@@ -201,11 +185,7 @@ impl Place {
         if self.last == 0 {
             return None;
         }
-        let side = if self.node & 1 == 1 || self.node == self.last {
-            Side::Left
-        } else {
-            Side::Right
-        };
+        let side = if self.node & 1 == 1 || self.node == self.last { Side::Left } else { Side::Right };
         if let Side::Left = side {
             // The last node of a level without a sibling is carried up as it is. (The node is not 0: it is odd,
             // or the last of a level that has more than one.)
@@ -226,10 +206,7 @@ fn finish(place: Place, length: usize, roots: &[(&Hash, Hash)]) -> Result<(), Pr
     }
     match roots.iter().find(|(expected, found)| *expected != found) {
         None => Ok(()),
-        Some(&(expected, found)) => Err(ProofError::WrongRoot {
-            expected: *expected,
-            found,
-        }),
+        Some(&(expected, found)) => Err(ProofError::WrongRoot { expected: *expected, found }),
     }
 }
 
@@ -237,10 +214,7 @@ fn first_leaves(leaves: &[Hash], size: TreeSize) -> Result<&[Hash], ProofError> 
     let wanted = usize::try_from(size.to_u64()).ok();
     wanted
         .and_then(|wanted| leaves.get(..wanted))
-        .ok_or(ProofError::TooFewLeaves {
-            expected: size,
-            found: TreeSize::new(leaves.len() as u64),
-        })
+        .ok_or(ProofError::TooFewLeaves { expected: size, found: TreeSize::new(leaves.len() as u64) })
 }
 
 /// The largest power of two below a number of at least 2.
@@ -337,16 +311,10 @@ mod tests {
             for n in 0..later {
                 let (index, leaf) = (LeafIndex::new(n), &all[n as usize]);
                 let proof = inclusion_proof(&all, index, later_size).unwrap();
-                assert_eq!(
-                    verify_inclusion(leaf, index, later_size, &proof, &later_root),
-                    Ok(())
-                );
+                assert_eq!(verify_inclusion(leaf, index, later_size, &proof, &later_root), Ok(()));
                 let (earlier, root) = (index.size_after(), root_of(&all[..=n as usize]));
                 let proof = consistency_proof(&all, earlier, later_size).unwrap();
-                assert_eq!(
-                    verify_consistency(earlier, later_size, &proof, &root, &later_root),
-                    Ok(())
-                );
+                assert_eq!(verify_consistency(earlier, later_size, &proof, &root, &later_root), Ok(()));
             }
         }
     }
@@ -356,32 +324,16 @@ mod tests {
         let (all, root) = (leaves(3), root_of(&leaves(3)));
         let (three, four) = (TreeSize::new(3), TreeSize::new(4));
         let outside = LeafIndex::new(3);
-        let no_leaf = ProofError::NoSuchLeaf {
-            index: outside,
-            size: three,
-        };
+        let no_leaf = ProofError::NoSuchLeaf { index: outside, size: three };
         assert_eq!(inclusion_proof(&all, outside, three), Err(no_leaf));
-        assert_eq!(
-            verify_inclusion(&all[0], outside, three, &[], &root),
-            Err(no_leaf)
-        );
-        let too_few = ProofError::TooFewLeaves {
-            expected: four,
-            found: three,
-        };
+        assert_eq!(verify_inclusion(&all[0], outside, three, &[], &root), Err(no_leaf));
+        let too_few = ProofError::TooFewLeaves { expected: four, found: three };
         assert_eq!(inclusion_proof(&all, outside, four), Err(too_few));
         assert_eq!(consistency_proof(&all, three, four), Err(too_few));
-        for (earlier, later) in [
-            (TreeSize::ZERO, three),
-            (TreeSize::ZERO, TreeSize::ZERO),
-            (four, three),
-        ] {
+        for (earlier, later) in [(TreeSize::ZERO, three), (TreeSize::ZERO, TreeSize::ZERO), (four, three)] {
             let no_sizes = ProofError::NoSuchSizes { earlier, later };
             assert_eq!(consistency_proof(&all, earlier, later), Err(no_sizes));
-            assert_eq!(
-                verify_consistency(earlier, later, &[], &root, &root),
-                Err(no_sizes)
-            );
+            assert_eq!(verify_consistency(earlier, later, &[], &root, &root), Err(no_sizes));
         }
     }
 

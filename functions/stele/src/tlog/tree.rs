@@ -19,10 +19,7 @@ const SIZE_MAX: u64 = i64::MAX as u64;
 impl RightEdge {
     /// The edge of the tree without leaves.
     pub const fn empty() -> RightEdge {
-        RightEdge {
-            size: TreeSize::ZERO,
-            hashes: Vec::new(),
-        }
+        RightEdge { size: TreeSize::ZERO, hashes: Vec::new() }
     }
 
     /// From what [`RightEdge::size`] and [`RightEdge::hashes`] gave. Nothing if the number of hashes does not
@@ -57,9 +54,7 @@ impl RightEdge {
     /// The root of the tree (RFC 6962 §2.1).
     pub fn root(&self) -> Hash {
         let from_the_right = self.hashes.iter().rev().copied();
-        from_the_right
-            .reduce(|right, left| node_hash(&left, &right))
-            .unwrap_or_else(empty_root)
+        from_the_right.reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
     }
 }
 
@@ -85,10 +80,7 @@ mod tests {
                 while split * 2 < leaves.len() {
                     split *= 2;
                 }
-                node_hash(
-                    &merkle_tree_hash(&leaves[..split]),
-                    &merkle_tree_hash(&leaves[split..]),
-                )
+                node_hash(&merkle_tree_hash(&leaves[..split]), &merkle_tree_hash(&leaves[split..]))
             }
         }
     }
@@ -109,11 +101,7 @@ mod tests {
     fn an_edge_that_does_not_fit_its_size_is_refused() {
         let hash = empty_root();
         for (size, hashes) in [(0, 1), (1, 0), (5, 1), (5, 3), (u64::MAX, 64), (1 << 63, 1)] {
-            assert_eq!(
-                RightEdge::from_parts(TreeSize::new(size), vec![hash; hashes]),
-                None,
-                "{size}"
-            );
+            assert_eq!(RightEdge::from_parts(TreeSize::new(size), vec![hash; hashes]), None, "{size}");
         }
         let mut largest = RightEdge::from_parts(TreeSize::new(SIZE_MAX), vec![hash; 63]).unwrap();
         largest.append(hash);
