@@ -256,7 +256,8 @@ fn accepting_an_event_costs_one_call() {
     let ingest = world.ingest();
     let cost = |sending: Sending| calls_of(&world, world.send(&ingest, &sending));
     let id = |n| EventId::new(NOON, n);
-    let new_tenant = [("api_keys.api_key", 1), ("hot.put", 1), ("tenants.create_tenant", 1), ("tenants.tenant", 1)];
+    let new_tenant =
+        [("api_keys.api_key", 1), ("hot.put", 1), ("tenants.create_tenant", 1), ("tenants.tenant", 1)];
     assert_eq!(cost(Sending::one(event_with_id("org_acme", id(1)))), new_tenant, "a tenant's first event");
 
     let one = [("hot.put", 1)];
@@ -265,7 +266,11 @@ fn accepting_an_event_costs_one_call() {
     assert_eq!(cost(Sending::one(event_with_external_id("org_acme", "order-1"))), one, "an external id");
     assert_eq!(cost(Sending::one(event("org_acme", "")).with_key("key-1")), one, "an `Idempotency-Key`");
     assert_eq!(cost(Sending::one(event_with_id("org_acme", id(2)))), one, "a replay");
-    assert_eq!(cost(Sending::one(event_with_external_id("org_acme", "order-1"))), one, "a replay by external id");
+    assert_eq!(
+        cost(Sending::one(event_with_external_id("org_acme", "order-1"))),
+        one,
+        "a replay by external id"
+    );
     assert_eq!(cost(Sending::one("{}")), [], "what is refused");
 
     let batch: Vec<String> = (10..60).map(|n| event_with_id("org_acme", id(n))).collect();
@@ -282,7 +287,8 @@ fn accepting_an_event_costs_one_call() {
 
 #[test]
 fn sealing_a_batch_costs_the_same_for_one_event_and_for_five_hundred() {
-    for (publish_every_ms, puts, title) in [(0, 3, "with a checkpoint each time"), (HOUR_MS, 1, "between checkpoints")]
+    for (publish_every_ms, puts, title) in
+        [(0, 3, "with a checkpoint each time"), (HOUR_MS, 1, "between checkpoints")]
     {
         let mut world = World::new();
         world.publish_every_ms = publish_every_ms;
@@ -290,8 +296,9 @@ fn sealing_a_batch_costs_the_same_for_one_event_and_for_five_hundred() {
         let mut n = 0;
         let mut batch = |count| {
             world.clock.advance_ms(1);
-            let events: Vec<String> =
-                (n..n + count).map(|n| event_with_id("org_acme", EventId::new(world.clock.now(), n))).collect();
+            let events: Vec<String> = (n..n + count)
+                .map(|n| event_with_id("org_acme", EventId::new(world.clock.now(), n)))
+                .collect();
             n += count;
             at_once(world.send(&ingest, &Sending::batch(&events)));
             world.take_stream()

@@ -330,22 +330,24 @@ impl Filled {
             (&"x".repeat(64), "{{hash}}"),
         ];
         for (shape, name) in shapes {
-            let mut at = 0;
-            while let Some(part) = text.get(at..) {
-                let bytes = part.as_bytes();
-                if bytes.len() < shape.len() {
-                    break;
+            let mut masked = String::new();
+            let mut rest = text.as_str();
+            while let Some(c) = rest.chars().next() {
+                let part = rest.as_bytes().get(..shape.len()).unwrap_or_default();
+                let fits = !part.is_empty()
+                    && shape.bytes().zip(part).all(|(s, b)| match s {
+                        b'd' => b.is_ascii_digit(),
+                        b'x' => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+                        s => s == *b,
+                    })
+                    && find(&self.sent, part).is_none();
+                match fits {
+                    true => masked.push_str(name),
+                    false => masked.push(c),
                 }
-                let fits = shape.bytes().zip(bytes).all(|(s, b)| match s {
-                    b'd' => b.is_ascii_digit(),
-                    b'x' => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
-                    s => s == *b,
-                });
-                if fits && find(&self.sent, &bytes[..shape.len()]).is_none() {
-                    text.replace_range(at..at + shape.len(), name);
-                }
-                at += part.chars().next().map_or(1, char::len_utf8);
+                rest = &rest[if fits { shape.len() } else { c.len_utf8() }..];
             }
+            text = masked;
         }
         text
     }

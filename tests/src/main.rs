@@ -8,6 +8,10 @@ mod vectors_merkle;
 mod paced;
 mod world;
 mod simulate;
+mod faults;
+mod races;
+mod tamper;
+mod rebuild;
 mod vectors_jcs;
 mod vectors_json;
 mod fuzz;
@@ -17,6 +21,7 @@ mod invalid;
 mod process;
 mod kill;
 mod lost;
+mod cli;
 use std::path::PathBuf;
 
 /// The data for tests that lies beside the project; `None` where it is absent.

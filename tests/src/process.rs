@@ -91,8 +91,18 @@ pub(crate) fn spawn(data: &Path) -> Starting {
 /// `stele dev` with arguments, on any free port.
 pub(crate) fn spawn_with(arguments: &[&str]) -> Starting {
     let mut dev = command(["dev", "--listen", "127.0.0.1:0"]);
-    let child = dev.args(arguments).stdout(Stdio::piped()).spawn().expect("the program starts");
+    dev.args(arguments);
+    spawn_as(dev)
+}
+
+fn spawn_as(mut dev: Command) -> Starting {
+    let child = dev.stdout(Stdio::piped()).spawn().expect("the program starts");
     Starting { running: Running(child) }
+}
+
+/// Starts a `stele dev` put together elsewhere.
+pub(crate) fn start_as(dev: Command) -> Stele {
+    spawn_as(dev).ready()
 }
 
 /// Starts `stele dev` on a data folder.
@@ -131,7 +141,7 @@ impl Starting {
         }
         let base = welcome.split_whitespace().find(|word| word.starts_with("http://"));
         let base = base.expect("the welcome names the address").trim_end_matches(',').to_owned();
-        Stele { running: self.running, base, welcome, _lines: lines }
+        Stele { running: self.running, base, welcome }
     }
 
     /// Kills it with SIGKILL.
@@ -159,7 +169,6 @@ pub(crate) struct Stele {
     pub(crate) base: String,
     /// What it said when it was ready.
     pub(crate) welcome: String,
-    _lines: Receiver<String>,
 }
 
 impl Stele {

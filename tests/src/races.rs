@@ -70,7 +70,8 @@ fn sealers_that_race_on_one_tenant_make_one_log() {
                     });
                 }
             });
-            until_stuck(world.check()).unwrap_or_else(|| panic!("{sealers} sealers, round {round}: unsigned leaves"));
+            until_stuck(world.check())
+                .unwrap_or_else(|| panic!("{sealers} sealers, round {round}: unsigned leaves"));
         }
     }
 }

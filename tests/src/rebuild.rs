@@ -3,7 +3,8 @@
 
 use crate::tamper::Exhibit;
 use crate::world::{
-    HOUR_MS, NOON, Sending, World, at_once, event, event_with_external_id, event_with_id, leaves_of, until_stuck,
+    HOUR_MS, NOON, Sending, World, at_once, event, event_with_external_id, event_with_id, leaves_of,
+    until_stuck,
 };
 use std::sync::Arc;
 use stele::error::Kind;
@@ -51,7 +52,8 @@ fn rebuild(world: &World) -> Rebuilt {
 fn go_on(world: &World) {
     let (ingest, sealer) = (world.ingest(), world.sealer());
     for tenant in world.tenants() {
-        let answers = at_once(world.send(&ingest, &Sending::one(event_with_id(tenant.id().as_str(), world.new_id()))));
+        let answers =
+            at_once(world.send(&ingest, &Sending::one(event_with_id(tenant.id().as_str(), world.new_id()))));
         assert_eq!(answers[0].status, 201);
     }
     at_once(world.seal_stream(&sealer));
@@ -132,7 +134,8 @@ fn a_rebuild_leaves_out_what_the_hot_store_would_have_forgotten_and_no_id_comes_
 
 #[test]
 fn an_event_dated_ahead_is_refused_when_it_comes_back_after_the_hot_store_forgot_it() {
-    let ahead = Sending::one(event_with_id("org_acme", EventId::new(NOON.plus_ms(4 * 60 * 1000), 1))).backfilled();
+    let ahead =
+        Sending::one(event_with_id("org_acme", EventId::new(NOON.plus_ms(4 * 60 * 1000), 1))).backfilled();
     let world = sealed(std::slice::from_ref(&ahead));
     for minutes in [0, 1, 3, 5] {
         let received = NOON.plus_ms(1_000);
@@ -169,7 +172,8 @@ fn a_head_that_is_lost_or_set_back_makes_no_fork_and_no_event_twice() {
             // Half of it again, by a sealer that has been running and by one that has not.
             at_once(world.deliver(&sealer, &streamed[streamed.len() / 2..]));
             at_once(world.deliver(&world.sealer(), &streamed));
-            until_stuck(world.check()).unwrap_or_else(|| panic!("{hours} hours, lost: {lost}: unsigned leaves"));
+            until_stuck(world.check())
+                .unwrap_or_else(|| panic!("{hours} hours, lost: {lost}: unsigned leaves"));
         }
     }
 }
@@ -209,7 +213,8 @@ fn a_lost_segment_index_is_told_and_comes_back_with_a_rebuild() {
 fn a_log_whose_middle_is_gone_is_not_gone_on_with() {
     let (world, _) = two_days();
     let whole = at_once(Exhibit::of(world.objects.as_ref()));
-    let gone = whole.0.keys().filter(|key| key.starts_with("segments/tenant_id=org_acme/")).nth(2).unwrap().clone();
+    let gone =
+        whole.0.keys().filter(|key| key.starts_with("segments/tenant_id=org_acme/")).nth(2).unwrap().clone();
     let objects = MemoryObjects::new();
     for (key, (bytes, lock)) in whole.without(&gone).0 {
         at_once(objects.put_if_absent(&ObjectKey::parse(&key).unwrap().key(), bytes, lock)).unwrap();
@@ -229,6 +234,7 @@ fn a_log_whose_middle_is_gone_is_not_gone_on_with() {
     let error = at_once(broken.sealer().seal(&tenant, &own)).unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");
     let report = at_once(broken.verify());
-    let places: Vec<_> = report.logs.iter().flat_map(|log| &log.findings).map(|finding| &finding.at).collect();
+    let places: Vec<_> =
+        report.logs.iter().flat_map(|log| &log.findings).map(|finding| &finding.at).collect();
     assert!(places.contains(&&gone), "{places:?}");
 }

@@ -44,11 +44,13 @@ impl Seal {
         })?;
         let (id, log) = (tenant.id().clone(), tenant.log());
         let key = Object::Manifest { tenant: id.clone(), log, size }.key();
+        // The lock counts from what it speaks of, should this clock be behind the one that sealed.
+        let from = now.max(head.sealed_at);
         // Another writer's manifest of this size may reach further back; both are true, the first one stays.
-        self.put(&key, signed, now).await?;
+        self.put(&key, signed, from).await?;
         // A crash here leaves a manifest without its checkpoint: the next publication covers it again.
         let key = Object::Checkpoint { tenant: id, log, size }.key();
-        if !self.put(&key, head.checkpoint.clone(), now).await? {
+        if !self.put(&key, head.checkpoint.clone(), from).await? {
             let stored = retrying(|| self.objects.object(&key)).await?;
             let stored = stored.ok_or_else(|| Error::unavailable(format!("reading `{key}`")))?;
             // Ed25519 is deterministic: of one size there is one text, or there are two histories.
@@ -107,8 +109,8 @@ impl Seal {
     }
 
     /// Writes a note that must be there afterwards; says whether it was written now.
-    async fn put(&self, key: &ObjectKey, text: String, now: Timestamp) -> Result<bool> {
-        let until = now.plus_days(limits::CHECKPOINT_LOCK_DAYS);
+    async fn put(&self, key: &ObjectKey, text: String, from: Timestamp) -> Result<bool> {
+        let until = from.plus_days(limits::CHECKPOINT_LOCK_DAYS);
         let bytes = Bytes::from(text);
         let put = retrying(|| self.objects.put_if_absent(key, bytes.clone(), until)).await?;
         Ok(matches!(put, PutIfAbsent::Created(_)))

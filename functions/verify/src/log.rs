@@ -43,6 +43,8 @@ struct Walked {
     ids: HashSet<EventId>,
     /// Root at every size that something is said about.
     roots: BTreeMap<TreeSize, RightEdge>,
+    /// When the segment that ends at a size was sealed.
+    sealed: BTreeMap<TreeSize, Timestamp>,
     /// Segments by first leaf: where they end and the hash of the file.
     files: BTreeMap<LeafIndex, (TreeSize, Hash)>,
     last_key: Option<String>,
@@ -65,6 +67,7 @@ impl<'a> LogCheck<'a> {
             received_max: Timestamp::default(),
             ids: HashSet::new(),
             roots: BTreeMap::new(),
+            sealed: BTreeMap::new(),
             files: BTreeMap::new(),
             last_key: None,
         };
@@ -203,11 +206,8 @@ impl<'a> LogCheck<'a> {
             self.find(key, format!("sealed at {} or later", self.walked.sealed_at), header.sealed_at);
         }
         self.walked.sealed_at = header.sealed_at;
-        let locked = header.sealed_at.plus_days(limits::SEGMENT_LOCK_DAYS);
-        // Locks are kept in whole seconds.
-        if retain_until.plus_ms(999) < locked {
-            self.find(key, format!("a lock until {locked}"), format!("one until {retain_until}"));
-        }
+        self.walked.sealed.insert(header.end(), header.sealed_at);
+        self.check_lock(key, header.sealed_at.plus_days(limits::SEGMENT_LOCK_DAYS), retain_until);
         for (record, index) in segment.records.iter().zip(first.to_u64()..) {
             if !self.walked.ids.insert(record.id) {
                 let at = format!("{key}, leaf {index}");
@@ -231,6 +231,13 @@ impl<'a> LogCheck<'a> {
         if header.after != self.walked.edge {
             let expected = format!("root {}", self.walked.edge.root().to_base64());
             self.find(key, expected, format!("root {}", header.after.root().to_base64()));
+        }
+    }
+
+    fn check_lock(&mut self, key: &ObjectKey, needed: Timestamp, retain_until: Timestamp) {
+        // Locks are kept in whole seconds.
+        if retain_until.plus_ms(999) < needed {
+            self.find(key, format!("a lock until {needed}"), format!("one until {retain_until}"));
         }
     }
 
@@ -298,6 +305,11 @@ impl<'a> LogCheck<'a> {
                 self.find(&key, "the object that is listed", "nothing");
                 continue;
             };
+            if let Object::Checkpoint { size, .. } | Object::Manifest { size, .. } = &parsed
+                && let Some(sealed_at) = self.walked.sealed.get(size).copied()
+            {
+                self.check_lock(&key, sealed_at.plus_days(limits::CHECKPOINT_LOCK_DAYS), stored.retain_until);
+            }
             match parsed {
                 Object::Checkpoint { size, .. } => {
                     if self.check_checkpoint(&key, size, &stored.bytes) {

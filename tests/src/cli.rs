@@ -1,0 +1,313 @@
+//! The commands as somebody types them: what they print, what they leave behind, how they end.
+
+use crate::process::{self, Client, Stele};
+use crate::shared_data;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Runs a command against a running program; exit code and all it said.
+fn asked(stele: &Stele, arguments: &[&str]) -> (Option<i32>, String) {
+    let server = ["--url", &stele.base, "--key", process::KEY];
+    process::said(&process::run(arguments.iter().chain(&server)))
+}
+
+/// Passes connections on to a server and keeps what it answers.
+struct Listening {
+    base: String,
+    answers: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Listening {
+    fn to(stele: &Stele) -> Listening {
+        let server = stele.base.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let kept = answers.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(&server) else { return };
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+                let kept = kept.clone();
+                std::thread::spawn(move || pass_on(server, client, &kept));
+            }
+        });
+        Listening { base, answers }
+    }
+
+    /// The receipts of all batches answered, in order.
+    fn take_receipts(&self) -> Vec<(u64, Value, Value)> {
+        let answers = std::mem::take(&mut *self.answers.lock().unwrap());
+        let mut receipts = Vec::new();
+        for answer in answers {
+            let mut rest = answer.as_slice();
+            while let Some(end) = rest.windows(4).position(|w| w == b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&rest[..end]).to_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                let body_end = end + 4 + length.parse::<usize>().unwrap();
+                let body: Value = serde_json::from_slice(&rest[end + 4..body_end]).unwrap();
+                for item in body["results"].as_array().unwrap() {
+                    let status = item["status"].as_u64().unwrap();
+                    receipts.push((status, item["id"].clone(), item["receipt"].clone()));
+                }
+                rest = &rest[body_end..];
+            }
+        }
+        receipts
+    }
+}
+
+fn pass_on(mut server: TcpStream, mut client: TcpStream, kept: &Mutex<Vec<Vec<u8>>>) {
+    let (mut all, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    while let Ok(n @ 1..) = server.read(&mut buffer) {
+        all.extend_from_slice(&buffer[..n]);
+        if client.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    kept.lock().unwrap().push(all);
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn real_events_are_imported_once_and_then_replayed_with_the_same_receipts() {
+    let Some(shared) = shared_data() else {
+        eprintln!("not run: the shared data is not here");
+        return;
+    };
+    let events = shared.join("saas-events.ndjson");
+    let folder = tempfile::tempdir().unwrap();
+    let stele = process::start(folder.path());
+    let listening = Listening::to(&stele);
+    let mut before = Vec::new();
+    for (again, counts) in
+        [(false, "228 accepted, 0 replayed, 0 refused"), (true, "0 accepted, 228 replayed, 0 refused")]
+    {
+        let file = events.to_str().unwrap();
+        let import = ["import", file, "--url", &listening.base, "--key", process::KEY];
+        let (code, text) = process::said(&process::run(import));
+        assert!(code == Some(0) && text.contains(counts), "{text}");
+        let mut receipts = Vec::new();
+        process::eventually("all answers have passed", || {
+            receipts.extend(listening.take_receipts());
+            receipts.len() >= 228
+        });
+        assert_eq!(receipts.len(), 228);
+        for ((status, id, receipt), now) in before.iter().zip(&receipts) {
+            assert_eq!((status, &now.0), (&201, &200));
+            assert_eq!((id, receipt), (&now.1, &now.2));
+        }
+        assert_eq!(before.len(), if again { 228 } else { 0 });
+        before = receipts;
+    }
+    assert!(stele.stop().success());
+    let sealed = process::sealed(folder.path());
+    assert_eq!(sealed.len(), 228);
+    let tenants: BTreeMap<&str, ()> = sealed.values().map(|sealed| (sealed.tenant.as_str(), ())).collect();
+    assert_eq!(tenants.len(), 28);
+    for (_, id, receipt) in &before {
+        let id = stele::id::EventId::parse(id.as_str().unwrap()).unwrap();
+        assert_eq!(receipt["leaf_hash"].as_str(), Some(sealed[&id].leaf_hash.as_str()));
+    }
+    let (code, report) = process::verify(folder.path(), &[]);
+    assert!(code == Some(0) && report.contains("PROVEN: 28 logs, 228 events"), "{report}");
+}
+
+/// A data folder with a few sealed events.
+fn small_log(data: &Path) {
+    let stele = process::start(data);
+    let client = Client::new();
+    for n in 0..5 {
+        let event = format!(r#"{{"tenant_id":"org_a","actor":{{"id":"u{n}"}},"action":"user.created"}}"#);
+        let (status, body) = client.post(&format!("{}/v1/events", stele.base), None, &event).unwrap();
+        assert_eq!(status, 201, "{body}");
+    }
+    assert!(stele.stop().success());
+}
+
+#[test]
+fn verify_says_proven_refuted_or_could_not_check_by_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    assert_eq!(process::verify(&data, &[]).0, Some(2), "there is no such folder");
+    fs::create_dir_all(stele_local::archive(&data)).unwrap();
+    let (code, report) = process::verify(&data, &[]);
+    assert!(code == Some(2) && report.contains("holds no log"), "{report}");
+    fs::remove_dir_all(&data).unwrap();
+
+    small_log(&data);
+    let (code, report) = process::verify(&data, &["--json"]);
+    assert_eq!(code, Some(0), "{report}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["verdict"], &report["logs"][0]["leaves_proven"]), (&"proven".into(), &5.into()));
+
+    let mut files = Vec::new();
+    process::files_below(&stele_local::archive(&data).join(stele::layout::SEGMENTS), &mut files);
+    let (file, good) = (&files[0], fs::read(&files[0]).unwrap());
+    let mut bad = good.clone();
+    bad[good.len() / 3] ^= 1;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(file, bad).unwrap();
+    let (code, report) = process::verify(&data, &[]);
+    let key = file.strip_prefix(stele_local::archive(&data)).unwrap().to_str().unwrap();
+    assert!(code == Some(1) && report.contains(key) && report.contains("REFUTED"), "{report}");
+    fs::write(file, good).unwrap();
+    assert_eq!(process::verify(&data, &[]).0, Some(0), "the right bytes are back");
+}
+
+#[test]
+fn generate_gives_the_same_bytes_for_the_same_arguments() {
+    let generate = |seed: &str| {
+        let output =
+            process::run(["generate", "--events", "500", "--seed", seed, "--until", "2026-05-01", "--ids"]);
+        assert!(output.status.success());
+        output.stdout
+    };
+    assert_eq!(generate("7"), generate("7"));
+    assert_ne!(generate("7"), generate("8"));
+    assert_eq!(generate("7").iter().filter(|b| **b == b'\n').count(), 500);
+}
+
+#[test]
+fn a_key_is_created_listed_used_and_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let stele = process::start(folder.path());
+    let output = process::run([
+        "keys",
+        "create",
+        "--name",
+        "ci",
+        "--tenant",
+        "org_a",
+        "--scope",
+        "events:write",
+        "--url",
+        &stele.base,
+        "--key",
+        process::KEY,
+    ]);
+    let key = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    assert!(output.status.success() && key.starts_with("stele_"), "{key}");
+    let key_id = key.split('_').nth(2).unwrap();
+
+    let send = |event: &str| {
+        let mut send = process::command(["send", "-", "--url", &stele.base, "--key", &key]);
+        let send = send.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut send = send.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        send.stdin.take().unwrap().write_all(event.as_bytes()).unwrap();
+        process::said(&send.wait_with_output().unwrap())
+    };
+    let event = r#"{"actor":{"id":"u"},"action":"user.created"}"#;
+    let (code, text) = send(event);
+    assert_eq!(code, Some(0), "a key of a tenant implies it: {text}");
+    let (code, text) = send(r#"{"tenant_id":"org_b","actor":{"id":"u"},"action":"user.created"}"#);
+    assert_eq!(code, Some(1), "and opens no other: {text}");
+
+    let (code, text) = asked(&stele, &["keys", "list"]);
+    let row = text.lines().find(|line| line.starts_with(key_id)).unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        code == Some(0) && row.contains("org_a") && row.contains("valid") && row.contains("ci"),
+        "{text}"
+    );
+    assert!(!text.contains(&key), "a key is shown once");
+    let at_rest: Vec<u8> = ["dynamodb.sqlite", "dynamodb.sqlite-wal"]
+        .iter()
+        .flat_map(|name| fs::read(folder.path().join(name)).unwrap_or_default())
+        .collect();
+    assert!(!at_rest.windows(key.len()).any(|bytes| bytes == key.as_bytes()), "a key is stored as its hash");
+
+    let (code, text) = asked(&stele, &["keys", "revoke", key_id]);
+    assert_eq!(code, Some(0), "{text}");
+    let (_, text) = asked(&stele, &["keys", "list", "--tenant", "org_a"]);
+    assert!(text.contains("revoked"), "{text}");
+    let (code, text) = send(event);
+    assert!(code == Some(1) && text.contains("invalid_key"), "{text}");
+}
+
+#[test]
+fn without_a_key_dev_makes_two_and_keeps_them_for_its_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let arguments = ["--data", data.to_str().unwrap()];
+    let keys = |stele: &Stele| -> Vec<String> {
+        stele
+            .welcome
+            .lines()
+            .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("stele_dev_")))
+            .map(|word| word.trim_end_matches('\'').to_owned())
+            .take(2)
+            .collect()
+    };
+    let stele = process::spawn_with(&arguments).ready();
+    let made = keys(&stele);
+    assert_eq!(made.len(), 2, "{}", stele.welcome);
+    assert!(stele.welcome.contains("key of org_demo") && stele.welcome.matches("curl ").count() == 3);
+
+    // Commands on this machine find the platform key by themselves.
+    let output =
+        process::run(["query", "--tenant", "org_demo", "--url", &stele.base, "--data", arguments[1]]);
+    assert_eq!(process::said(&output).0, Some(0), "{:?}", process::said(&output));
+    assert!(stele.stop().success());
+
+    let secrets = data.join("secrets");
+    assert_eq!(fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o700);
+    let mut files = Vec::<PathBuf>::new();
+    process::files_below(&secrets, &mut files);
+    assert_eq!(files.len(), 3);
+    for file in files {
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+    let stele = process::spawn_with(&arguments).ready();
+    assert_eq!(keys(&stele), made, "the same keys at the next start");
+}
+
+#[test]
+fn a_second_dev_on_one_folder_is_refused_and_the_first_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let stele = process::start(folder.path());
+    let data = folder.path().to_str().unwrap();
+    let (code, text) = process::said(&process::run(["dev", "--listen", "127.0.0.1:0", "--data", data]));
+    assert!(code == Some(2) && text.contains(data) && text.contains("another"), "{text}");
+    let (code, text) = process::said(&process::run(["rebuild", "--data", data]));
+    assert_eq!(code, Some(2), "a rebuild beside it too: {text}");
+    assert_eq!(Client::new().get(&format!("{}/v1/health", stele.base)).unwrap().0, 200);
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let arguments = ["dev", "--listen", &address, "--data", data.to_str().unwrap()];
+    let (code, text) = process::said(&process::run(arguments));
+    assert!(code == Some(2) && text.contains(&address) && text.contains("--listen 127.0.0.1:0"), "{text}");
+    assert!(!data.exists(), "nothing was begun");
+}
+
+#[test]
+fn in_memory_it_does_the_same_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dev = process::command(["dev", "--memory", "--listen", "127.0.0.1:0", "--key", process::KEY]);
+    dev.current_dir(folder.path());
+    let stele = process::start_as(dev);
+    assert!(stele.welcome.contains("memory"), "{}", stele.welcome);
+    let client = Client::new();
+    let event = r#"{"tenant_id":"org_a","actor":{"id":"u"},"action":"user.created"}"#;
+    let (status, body) = client.post(&format!("{}/v1/events", stele.base), None, event).unwrap();
+    assert_eq!(status, 201, "{body}");
+    let url = format!("{}/v1/events/{}?tenant_id=org_a", stele.base, body["id"].as_str().unwrap());
+    process::eventually("it is sealed", || client.get(&url).unwrap().1["integrity"]["state"] == "sealed");
+    assert!(stele.stop().success());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
