@@ -6,7 +6,7 @@ use stele::Code;
 use stele::json::Json;
 
 /// Texts RFC 8259 allows and design §5 does not, with the code they get.
-const OVERRIDDEN: [(&str, &str); 11] = [
+pub(crate) const OVERRIDDEN: [(&str, &str); 11] = [
     ("y_number.json", "integer_too_large"),
     ("y_number_minus_zero.json", "negative_zero"),
     ("y_number_negative_zero.json", "negative_zero"),
