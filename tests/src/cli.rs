@@ -156,12 +156,18 @@ fn verify_says_proven_refuted_or_could_not_check_by_its_exit_code() {
     let (file, good) = (&files[0], fs::read(&files[0]).unwrap());
     let mut bad = good.clone();
     bad[good.len() / 3] ^= 1;
-    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
-    fs::write(file, bad).unwrap();
+    // Its retention, the file's time, stays as it was: the byte alone must be found.
+    let retention = fs::metadata(file).unwrap().modified().unwrap();
+    let write = |bytes: &[u8]| {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(file, bytes).unwrap();
+        fs::File::open(file).unwrap().set_modified(retention).unwrap();
+    };
+    write(&bad);
     let (code, report) = process::verify(&data, &[]);
     let key = file.strip_prefix(stele_local::archive(&data)).unwrap().to_str().unwrap();
     assert!(code == Some(1) && report.contains(key) && report.contains("REFUTED"), "{report}");
-    fs::write(file, good).unwrap();
+    write(&good);
     assert_eq!(process::verify(&data, &[]).0, Some(0), "the right bytes are back");
 }
 
@@ -254,8 +260,7 @@ fn without_a_key_dev_makes_two_and_keeps_them_for_its_owner_alone() {
     assert!(stele.welcome.contains("key of org_demo") && stele.welcome.matches("curl ").count() == 3);
 
     // Commands on this machine find the platform key by themselves.
-    let output =
-        process::run(["query", "--tenant", "org_demo", "--url", &stele.base, "--data", arguments[1]]);
+    let output = process::run(["keys", "list", "--url", &stele.base, "--data", arguments[1]]);
     assert_eq!(process::said(&output).0, Some(0), "{:?}", process::said(&output));
     assert!(stele.stop().success());
 

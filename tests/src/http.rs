@@ -297,6 +297,14 @@ impl Filled {
                 ["repeat", text, times] => {
                     out.extend_from_slice(text.repeat(times.parse().expect("a count")).as_bytes());
                 }
+                ["events", count, bytes] => {
+                    let filler = "x".repeat(bytes.parse().expect("a count"));
+                    let event = format!(
+                        r#"{{"actor": {{"id": "u"}}, "action": "dump.made", "description": "{filler}"}}"#
+                    );
+                    let events = vec![event; count.parse().expect("a count")];
+                    out.extend_from_slice(events.join(", ").as_bytes());
+                }
                 ["bytes", hex @ ..] => {
                     out.extend(hex.iter().map(|hex| u8::from_str_radix(hex, 16).expect("two digits")));
                 }
@@ -314,6 +322,15 @@ impl Filled {
         }
         out.extend_from_slice(rest.as_bytes());
         self.sent.clone_from(&out);
+        // What an earlier answer gave and this one repeats is shown to be the same.
+        for (at, answer) in answers.iter().enumerate().filter(|(_, answer)| answer.status == 201) {
+            let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else { continue };
+            for member in ["id", "receipt/leaf_hash"] {
+                if let Some(value) = json.pointer(&format!("/{member}")).and_then(|v| v.as_str()) {
+                    self.values.push((format!("{{{{{}/{member}}}}}", at + 1), value.to_owned()));
+                }
+            }
+        }
         out
     }
 
@@ -340,7 +357,8 @@ impl Filled {
                         b'x' => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
                         s => s == *b,
                     })
-                    && find(&self.sent, part).is_none();
+                    && find(&self.sent, part).is_none()
+                    && !is_long_ago(part);
                 match fits {
                     true => masked.push_str(name),
                     false => masked.push(c),
@@ -351,6 +369,12 @@ impl Filled {
         }
         text
     }
+}
+
+/// Whether this is a time that no server chose: an example's, the same each time.
+fn is_long_ago(time: &[u8]) -> bool {
+    let time = std::str::from_utf8(time).ok().and_then(|text| Timestamp::parse(text).ok());
+    time.is_some_and(|time| time.to_string() < moved("-60d"))
 }
 
 /// `+10m`, `-31d`, or nothing: that far from now.
@@ -409,8 +433,9 @@ fn lay_out(text: &str, at: &mut usize, indent: usize, out: &mut String) {
             *at += 1;
             if MASKED.contains(&key.trim_matches('"')) && text.as_bytes()[*at] == b'"' {
                 let value = scalar(text, at);
-                // The id of a key given at the start follows from the key.
-                item.push_str(if value.starts_with("\"given-") { value } else { "\"…\"" });
+                // The id of a key given at the start follows from the key; a request's in an event is its sender's.
+                let own = key.trim_matches('"') == "request_id" && !value.starts_with("\"req_");
+                item.push_str(if own || value.starts_with("\"given-") { value } else { "\"…\"" });
                 items.push(item);
                 continue;
             }

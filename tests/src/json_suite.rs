@@ -69,8 +69,9 @@ fn may_be_kept(name: &str) -> bool {
 
 /// Sends the text as `metadata.x`: whether it was stored as sent, or the status it was refused with.
 fn as_value(text: &[u8]) -> Result<bool, u16> {
-    let mut event = format!(r#"{{"tenant_id":"{TENANT}","actor":{{"id":"u"}},"action":"suite.sent","metadata":{{"x":"#)
-        .into_bytes();
+    let mut event =
+        format!(r#"{{"tenant_id":"{TENANT}","actor":{{"id":"u"}},"action":"suite.sent","metadata":{{"x":"#)
+            .into_bytes();
     event.extend_from_slice(text);
     event.extend_from_slice(b"}}");
     let sent = shared().post(ROOT, "/v1/events", &event);
@@ -84,5 +85,6 @@ fn as_value(text: &[u8]) -> Result<bool, u16> {
     let value = json.member(metadata, "x").expect("the member is kept");
     // Both sides by their canonical form; what is stored is in it already.
     let canonical = canonicalize(text).expect("what was accepted is JSON");
-    Ok(json.raw(value).as_bytes() == canonical && canonicalize(json.raw(value).as_bytes()).unwrap() == canonical)
+    Ok(json.raw(value).as_bytes() == canonical
+        && canonicalize(json.raw(value).as_bytes()).unwrap() == canonical)
 }

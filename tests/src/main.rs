@@ -17,11 +17,15 @@ mod vectors_json;
 mod fuzz;
 mod http;
 mod invalid;
+mod api;
+mod python_client;
+mod json_suite;
 
 mod process;
 mod kill;
 mod lost;
 mod cli;
+
 use std::path::PathBuf;
 
 /// The data for tests that lies beside the project; `None` where it is absent.

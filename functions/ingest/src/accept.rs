@@ -238,7 +238,11 @@ fn replay(
     }
     Err(Error::new(
         Code::EventConflict,
-        format!("`{}` was accepted at {} with other content", stored.id.shown(), stored.received_at),
+        format!(
+            "`{}` was accepted at {} with other content: another event needs another id",
+            stored.id.shown(),
+            stored.received_at
+        ),
     ))
 }
 

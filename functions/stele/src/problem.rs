@@ -81,13 +81,21 @@ impl<'a> Place<'a> {
     }
 }
 
-/// For clients that show one string: what is wrong, and the first place where.
+/// For clients that show one string: what is wrong, the first place where, and what was probably meant; nothing
+/// twice.
 fn one_line(detail: &str, problems: &[FieldProblem]) -> String {
-    match problems.first() {
-        None => detail.to_owned(),
-        Some(first) if first.detail == detail => format!("{}: {detail}", first.pointer),
-        Some(first) => format!("{detail}: {}: {}", first.pointer, first.detail),
+    let Some(first) = problems.first() else { return detail.to_owned() };
+    let mut line = if first.detail.starts_with(detail) && first.pointer.starts_with('/') {
+        format!("{}: {}", first.pointer, first.detail)
+    } else if detail.contains(&first.detail) {
+        detail.to_owned()
+    } else {
+        format!("{detail}: {}: {}", first.pointer, first.detail)
+    };
+    if let Some(suggestion) = first.suggestion.as_deref().filter(|meant| !line.contains(*meant)) {
+        line.push_str(&format!("; did you mean `{suggestion}`?"));
     }
+    line
 }
 
 /// An error serialises as the problem of an item, so that results of a batch can hold errors.
@@ -138,7 +146,7 @@ mod tests {
                      "suggestion": "user.deleted"},
                     {"pointer": "/actor/id", "code": "missing", "detail": "it is required"},
                 ],
-                "error": "the event breaks a rule: /action: `userDeleted` is not an action",
+                "error": "the event breaks a rule: /action: `userDeleted` is not an action; did you mean `user.deleted`?",
             })
         );
     }

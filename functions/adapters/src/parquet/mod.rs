@@ -109,6 +109,10 @@ const TEXTS: [Text; 18] = [
     nullable!(description, Unique),
 ];
 
+/// Below so many bytes of leaves only those are compressed: each compressed column costs a ZSTD context, which a
+/// few values never pay back.
+const COMPRESSED_THROUGHOUT_BYTES: usize = 32 * 1024;
+
 static ARROW_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let time = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let mut fields = vec![
@@ -164,7 +168,13 @@ pub fn encode_segment(header: &SegmentHeader, records: &[Record]) -> Result<Byte
         return Err(Error::new(Code::Internal, detail));
     }
     let failed = |e| Error::new(Code::Internal, "encode a segment").with_source(e);
-    let properties = PROPERTIES.clone().into_builder();
+    let mut properties = PROPERTIES.clone().into_builder();
+    if records.iter().map(|r| r.leaf.as_bytes().len()).sum::<usize>() < COMPRESSED_THROUGHOUT_BYTES {
+        properties = properties.set_compression(Compression::UNCOMPRESSED).set_column_compression(
+            ColumnPath::from("leaf"),
+            PROPERTIES.compression(&ColumnPath::from("leaf")),
+        );
+    }
     let options = ArrowWriterOptions::new()
         .with_properties(properties.set_key_value_metadata(Some(header::encode(header))).build())
         .with_schema_root("stele".to_owned())

@@ -230,9 +230,8 @@ fn external_bits(id_secret: &[u8; 32], external_id: &str) -> u128 {
 
 fn invalid(problems: Vec<FieldProblem>) -> Error {
     let detail = match problems.as_slice() {
-        [only] => {
-            format!("{}: {}", if only.pointer.is_empty() { "the event" } else { &only.pointer }, only.detail)
-        }
+        [only] if only.pointer.is_empty() => only.detail.clone(),
+        [only] => format!("{}: {}", only.pointer, only.detail),
         all => format!("{} faults in the event", all.len()),
     };
     Error::new(Code::ValidationFailed, detail).with_problems(problems)
