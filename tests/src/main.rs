@@ -2,6 +2,8 @@
 //! stored bytes.
 
 #![allow(missing_docs)]
+// In a test a panic is the answer.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod tidy;
 mod vectors_merkle;

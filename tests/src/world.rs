@@ -326,6 +326,16 @@ impl World {
             let end = self.check_log(&tenant, &mut logged).await;
             self.check_head(&tenant, &end);
         }
+        self.check_known(&logged);
+        if !logged.is_empty() {
+            let report = self.verify().await;
+            assert_eq!(report.verdict(), Verdict::Proven, "{report:#?}");
+            let proven: u64 = report.logs.iter().map(|log| log.leaves_proven).sum();
+            assert_eq!(proven, logged.len() as u64);
+        }
+    }
+
+    fn check_known(&self, logged: &BTreeMap<EventId, Hash>) {
         let known = self.known();
         for (id, hash) in &known.acknowledged {
             let found = logged.get(id).unwrap_or_else(|| panic!("`{id}` was acknowledged and is in no log"));
@@ -344,13 +354,6 @@ impl World {
         }
         let strangers: Vec<_> = logged.keys().filter(|id| !known.streamed.contains_key(id)).collect();
         assert!(strangers.is_empty(), "in the log, but never stored: {strangers:?}");
-        drop(known);
-        if !logged.is_empty() {
-            let report = self.verify().await;
-            assert_eq!(report.verdict(), Verdict::Proven, "{report:#?}");
-            let proven: u64 = report.logs.iter().map(|log| log.leaves_proven).sum();
-            assert_eq!(proven, logged.len() as u64);
-        }
     }
 
     /// Walks a tenant's segments; returns the index as it should be and the tree they grow.

@@ -39,12 +39,10 @@ pub(crate) fn media(headers: &HeaderMap) -> Result<Media> {
 /// further.
 pub(crate) fn unpacked(headers: &HeaderMap, body: Bytes, bytes_max: usize, too_large: Code) -> Result<Bytes> {
     let refuse = || Error::new(too_large, format!("the body is longer than {bytes_max} bytes"));
-    if body.len() > bytes_max {
-        return Err(refuse());
-    }
     let encoding =
         headers.get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     match encoding.as_deref() {
+        None | Some("" | "identity") if body.len() > bytes_max => Err(refuse()),
         None | Some("" | "identity") => Ok(body),
         Some("gzip" | "x-gzip") => {
             let mut out = Vec::new();

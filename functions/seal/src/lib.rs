@@ -13,11 +13,15 @@ pub use rebuild::{Rebuild, Rebuilt};
 pub use sealing::{Seal, SealSettings, Sealed};
 
 use aws_lambda_events::event::dynamodb::Event;
+use futures_util::{FutureExt, StreamExt, stream};
 use std::collections::BTreeMap;
 use stele::error::{Error, Result};
 use stele::id::TenantId;
 use stele::record::Record;
-use stele_adapters::dynamodb::stream;
+use stele_adapters::dynamodb::stream::record_of;
+
+/// Tenants sealed at the same time.
+const TENANTS_AT_ONCE: usize = 8;
 
 /// What a batch left undone: one tenant's failure must not block the others.
 #[derive(Debug)]
@@ -48,20 +52,32 @@ impl Seal {
     pub async fn handle(&self, event: &Event) -> Result<BatchOutcome> {
         let mut records = Vec::with_capacity(event.records.len());
         for event in &event.records {
-            records.extend(stream::record_of(event)?);
+            records.extend(record_of(event)?);
         }
         Ok(self.seal_all(records).await)
     }
 
-    /// Seals records of any tenants, each tenant's on its own.
+    /// Seals records of any tenants, each tenant's on its own, several tenants at a time: most of a segment's time
+    /// is waiting for stores.
     pub async fn seal_all(&self, records: Vec<Record>) -> BatchOutcome {
         let mut by_tenant = BTreeMap::<TenantId, Vec<Record>>::new();
         for record in records {
             by_tenant.entry(record.tenant.clone()).or_default().push(record);
         }
+        let sealing: Vec<_> = by_tenant
+            .into_iter()
+            .map(|(tenant, records)| {
+                async move {
+                    let sealed = self.seal_of(&tenant, &records).await;
+                    (tenant, records, sealed)
+                }
+                .boxed()
+            })
+            .collect();
+        let mut sealing = stream::iter(sealing).buffer_unordered(TENANTS_AT_ONCE);
         let mut outcome = BatchOutcome::default();
-        for (tenant, records) in by_tenant {
-            match self.seal_of(&tenant, &records).await {
+        while let Some((tenant, records, sealed)) = sealing.next().await {
+            match sealed {
                 Ok(sealed) => {
                     outcome.sealed += sealed.sealed;
                     outcome.replayed += sealed.replayed;

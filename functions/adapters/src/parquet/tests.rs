@@ -1,3 +1,5 @@
+//! Segments survive the round trip, and nothing that is not one is taken for one.
+
 use super::*;
 use crate::clock::SeededRandom;
 use proptest::prelude::*;
