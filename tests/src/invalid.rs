@@ -18,9 +18,10 @@ const WITHOUT_FILE: [(Code, &str); 6] = [
 ];
 
 /// Sources that find fault with places of a request.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "functions/stele/src/event/mod.rs",
     "functions/stele/src/event/batch.rs",
+    "functions/stele/src/event/checks.rs",
     "functions/stele/src/event/fields.rs",
     "functions/stele/src/json/mod.rs",
     "functions/stele/src/json/reader.rs",

@@ -4,6 +4,7 @@
 //! whether the id is taken and what to do about its age is for the caller.
 
 mod words;
+mod checks;
 mod fields;
 mod leaf;
 mod batch;
