@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Runs a command against a running program; exit code and all it said.
@@ -169,6 +170,36 @@ fn verify_says_proven_refuted_or_could_not_check_by_its_exit_code() {
     assert!(code == Some(1) && report.contains(key) && report.contains("REFUTED"), "{report}");
     write(&good);
     assert_eq!(process::verify(&data, &[]).0, Some(0), "the right bytes are back");
+}
+
+#[test]
+fn a_log_that_is_being_written_is_proven_as_far_as_it_is_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    small_log(&data);
+    let stele = process::start(&data);
+    let written = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let client = Client::new();
+            for n in 0..1_500 {
+                let tenant = ["org_a", "org_b"][n % 2];
+                let event =
+                    format!(r#"{{"tenant_id":"{tenant}","actor":{{"id":"u{n}"}},"action":"user.created"}}"#);
+                client.post(&format!("{}/v1/events", stele.base), None, &event).unwrap();
+            }
+            written.store(true, Ordering::Relaxed);
+        });
+        let mut proven = 0;
+        while !written.load(Ordering::Relaxed) {
+            let (code, report) = process::verify(&data, &[]);
+            assert_ne!(code, Some(1), "nothing is wrong with it: {report}");
+            proven += usize::from(code == Some(0));
+        }
+        assert!(proven > 0, "not once was all of it signed");
+    });
+    assert!(stele.stop().success());
+    assert_eq!(process::verify(&data, &[]).0, Some(0));
 }
 
 #[test]

@@ -120,7 +120,9 @@ impl Story {
         // The hot store has forgotten, the log has not.
         let now = self.world.clock.advance_ms(60 * DAY_MS);
         self.world.store.sweep(now);
-        assert_eq!(self.send(&Sending::one(event_with_id("org_acme", first)).backfilled()), [409]);
+        assert_eq!(self.send(&Sending::one(event_with_id("org_acme", first))), [200]);
+        let other = event("org_acme", &format!(r#""id":"{}","description":"other","#, first.shown()));
+        assert_eq!(self.send(&Sending::one(other).backfilled()), [409]);
         self.accept(&Sending::one(event_with_id("org_acme", EventId::new(NOON, 7))).backfilled());
         self.seal_stream();
         until_stuck(self.world.check()).expect("a log whose end nobody has signed");

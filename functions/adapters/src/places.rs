@@ -3,7 +3,8 @@
 //! The index is in the database, the ids are in the segments themselves. Both are append-only below the tree
 //! size they were read at, so both are cached in the process without ever going stale.
 
-use crate::parquet::decode_ids;
+use crate::parquet::{decode_ids, decode_leaves};
+use bytes::Bytes;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -11,9 +12,10 @@ use std::{
 use stele::access::{LogNumber, Tenant};
 use stele::error::{Error, Result};
 use stele::id::{EventId, TenantId};
-use stele::layout::Object;
+use stele::layout::{Object, ObjectKey};
 use stele::limits;
 use stele::ports::{Heads, LockedObjects};
+use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
@@ -95,26 +97,30 @@ impl Places {
         Ok(found)
     }
 
-    /// Whether an id is in a segment with records the hot store may have forgotten: received at
+    /// The record of an id, out of a segment with records the hot store may have forgotten: received at
     /// `forgotten` or before. Needed before an old id is accepted, so that no id is twice in a log.
-    pub async fn is_among_forgotten(
+    pub async fn forgotten_record(
         &self,
         tenant: &Tenant,
         id: EventId,
         forgotten: Timestamp,
-    ) -> Result<Option<LeafIndex>> {
-        let Some(head) = self.heads.head(tenant).await? else { return Ok(None) };
+    ) -> Result<Option<Record>> {
         // A tenant's first event is received a little before the tenant is made, by a clock that may differ.
         if Timestamp::from_ms(tenant.record().created_ms).minus_ms(limits::FUTURE_MS_MAX) > forgotten {
             return Ok(None);
         }
+        let Some(head) = self.heads.head(tenant).await? else { return Ok(None) };
         for entry in self.entries_since(tenant, head.size(), Timestamp::default()).await? {
-            if entry.received_min <= forgotten && (entry.id_min..=entry.id_max).contains(&id) {
-                let ids = self.segment_ids(tenant, &entry).await?;
-                if let Ok(at) = ids.binary_search_by_key(&id, |(id, _)| *id) {
-                    return Ok(entry.first.plus(u64::from(ids[at].1)));
-                }
+            if entry.received_min > forgotten || !(entry.id_min..=entry.id_max).contains(&id) {
+                continue;
             }
+            let ids = self.segment_ids(tenant, &entry).await?;
+            let Ok(at) = ids.binary_search_by_key(&id, |(id, _)| *id) else { continue };
+            let (key, bytes) = self.segment(tenant, &entry).await?;
+            let (_, leaves) = decode_leaves(key.as_str(), bytes)?;
+            let leaf = leaves.into_iter().nth(ids[at].1 as usize);
+            let leaf = leaf.ok_or_else(|| Error::corrupt(&key, format!("the leaf of `{id}`"), "none"))?;
+            return Record::from_leaf(leaf).map(Some);
         }
         Ok(None)
     }
@@ -191,6 +197,15 @@ impl Places {
         if let Some(ids) = self.locked().ids.get(&cache_key) {
             return Ok(ids.clone());
         }
+        let (key, bytes) = self.segment(tenant, entry).await?;
+        let (_, ids) = decode_ids(key.as_str(), bytes)?;
+        let ids = sorted(&ids);
+        self.locked().keep_ids(cache_key, ids.clone());
+        Ok(ids)
+    }
+
+    /// A segment's file, held against the hash the index has of it.
+    async fn segment(&self, tenant: &Tenant, entry: &IndexEntry) -> Result<(ObjectKey, Bytes)> {
         let object = Object::Segment { tenant: tenant.id().clone(), log: tenant.log(), first: entry.first };
         let key = object.key();
         let stored = self.objects.object(&key).await?;
@@ -198,10 +213,7 @@ impl Places {
         if Hash::of(&bytes) != entry.sha256 {
             return Err(Error::corrupt(&key, format!("SHA-256 {}", entry.sha256), Hash::of(&bytes)));
         }
-        let (_, ids) = decode_ids(key.as_str(), bytes)?;
-        let ids = sorted(&ids);
-        self.locked().keep_ids(cache_key, ids.clone());
-        Ok(ids)
+        Ok((key, bytes))
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Cache> {

@@ -168,28 +168,18 @@ impl Ingest {
             (None, Some(key)) => Some(Remember::idempotency_key_name(key)),
             (None, None) => None,
         };
+        // What was received until then the hot store may have forgotten; it may have been dated ahead.
+        let forgotten = sending.now.minus_days(tenant.record().hot_days);
+        if record.occurred_at <= forgotten.plus_ms(limits::FUTURE_MS_MAX)
+            && let Some(stored) = self.places.forgotten_record(tenant, record.id, forgotten).await?
+        {
+            return replay(stored, &record, occurred_at_defaulted, warnings);
+        }
         if let Some(out_of_range) = out_of_range {
             // A retry may come when its event has grown too old: what is stored stays acknowledged.
             return match self.hot.record(tenant, record.id).await? {
                 Some(stored) => replay(stored, &record, occurred_at_defaulted, warnings),
                 None => Err(out_of_range),
-            };
-        }
-        // What was received until then may be forgotten; it may have been dated ahead.
-        let forgotten = sending.now.minus_days(tenant.record().hot_days);
-        if record.occurred_at <= forgotten.plus_ms(limits::FUTURE_MS_MAX)
-            && let Some(index) = self.places.is_among_forgotten(tenant, record.id, forgotten).await?
-        {
-            // The hot store forgets late; until it does, this is a replay like any other.
-            return match self.hot.record(tenant, record.id).await? {
-                Some(stored) => replay(stored, &record, occurred_at_defaulted, warnings),
-                None => Err(Error::new(
-                    Code::EventConflict,
-                    format!(
-                        "the id `{}` is in the log at leaf index {index}, older than the hot store",
-                        record.id
-                    ),
-                )),
             };
         }
         self.note_late_day(tenant, &record).await?;

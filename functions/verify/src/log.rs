@@ -41,8 +41,9 @@ struct Walked {
     sealed_at: Timestamp,
     received_max: Timestamp,
     ids: HashSet<EventId>,
-    /// Root at every size that something is said about.
-    roots: BTreeMap<TreeSize, RightEdge>,
+    /// Root at every size that something was said about when it was walked, and at the end of every segment: a log
+    /// that is being written gets its statements about those a moment later.
+    roots: BTreeMap<TreeSize, Hash>,
     /// When the segment that ends at a size was sealed.
     sealed: BTreeMap<TreeSize, Timestamp>,
     /// Segments by first leaf: where they end and the hash of the file.
@@ -79,8 +80,18 @@ impl<'a> LogCheck<'a> {
         self.report.leaves_unsigned > 0 && self.report.findings.is_empty()
     }
 
-    /// Checks all there is; called again, it goes on from where it was.
+    /// Checks all there is.
     pub(crate) async fn run(&mut self, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
+        self.run_on(false, progress).await
+    }
+
+    /// Goes on from where the last run ended to the last statement there is now, and no further: a log that is
+    /// being written always has a segment that is newer than its last checkpoint.
+    pub(crate) async fn run_to_last_statement(&mut self, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
+        self.run_on(true, progress).await
+    }
+
+    async fn run_on(&mut self, bounded: bool, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
         let saved = self.saved_checkpoints();
         loop {
             let statements = list_all(self.objects, &layout::checkpoints_of(&self.tenant, self.log)).await?;
@@ -93,8 +104,8 @@ impl<'a> LogCheck<'a> {
                 }
             }
             let before = self.walked.edge.size();
-            self.walk(&sizes, progress).await?;
             let reach = sizes.last().copied().unwrap_or_default();
+            self.walk(&sizes, bounded.then_some(reach), progress).await?;
             // Statements listed before the walk speak of what it found, unless the log is being written right
             // now or something is missing: a second look tells.
             if reach <= self.walked.edge.size() || before == self.walked.edge.size() {
@@ -129,8 +140,13 @@ impl<'a> LogCheck<'a> {
         }
     }
 
-    /// Reads the segments from where the last walk ended.
-    async fn walk(&mut self, sizes: &BTreeSet<TreeSize>, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
+    /// Reads the segments from where the last walk ended, up to a size or to the end.
+    async fn walk(
+        &mut self,
+        sizes: &BTreeSet<TreeSize>,
+        until: Option<TreeSize>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
         let prefix = layout::segments_of(&self.tenant, self.log);
         loop {
             let page = self.objects.list(&prefix, self.walked.last_key.as_deref(), 1_000).await?;
@@ -138,6 +154,9 @@ impl<'a> LogCheck<'a> {
                 return Ok(());
             }
             for object in page {
+                if until.is_some_and(|until| self.walked.edge.size() >= until) {
+                    return Ok(());
+                }
                 self.walked.last_key = Some(object.key.clone());
                 let Some(parsed @ Object::Segment { first, .. }) = ObjectKey::parse(&object.key) else {
                     continue; // Told as a stranger by the caller.
@@ -221,9 +240,10 @@ impl<'a> LogCheck<'a> {
             self.walked.edge.append(record.leaf_hash);
             let size = self.walked.edge.size();
             if sizes.contains(&size) {
-                self.walked.roots.insert(size, self.walked.edge.clone());
+                self.walked.roots.insert(size, self.walked.edge.root());
             }
         }
+        self.walked.roots.insert(self.walked.edge.size(), self.walked.edge.root());
         if header.received_max != self.walked.received_max {
             let expected = format!("latest received_at {}", self.walked.received_max);
             self.find(key, expected, header.received_max);
@@ -357,7 +377,7 @@ impl<'a> LogCheck<'a> {
         }
         let proven = last.min(total);
         self.report.leaves_proven = proven.to_u64();
-        self.report.root = self.walked.roots.get(&proven).map(|edge| edge.root().to_base64());
+        self.report.root = self.walked.roots.get(&proven).map(|root| root.to_base64());
         self.report.leaves_unsigned = total.to_u64() - proven.to_u64();
         if self.report.leaves_unsigned > 0 {
             self.report.unchecked.push(format!(
@@ -398,7 +418,7 @@ impl<'a> LogCheck<'a> {
         if checkpoint.size == TreeSize::ZERO {
             return true;
         }
-        match self.walked.roots.get(&checkpoint.size).map(RightEdge::root) {
+        match self.walked.roots.get(&checkpoint.size).copied() {
             Some(root) if root == checkpoint.root => true,
             Some(root) => {
                 let expected = format!("root {} at size {}", checkpoint.root.to_base64(), checkpoint.size);
@@ -432,10 +452,11 @@ impl<'a> LogCheck<'a> {
         if manifest.size != size {
             self.find(key, format!("a manifest of size {size}"), format!("one of {}", manifest.size));
         }
-        match self.walked.roots.get(&manifest.size) {
-            Some(edge) if *edge == manifest.edge => {}
-            Some(edge) => {
-                let expected = format!("right edge with root {}", edge.root().to_base64());
+        // Of one size, one root has one right edge.
+        match self.walked.roots.get(&manifest.size).copied() {
+            Some(root) if root == manifest.edge.root() => {}
+            Some(root) => {
+                let expected = format!("right edge with root {}", root.to_base64());
                 self.find(key, expected, format!("one with root {}", manifest.edge.root().to_base64()));
             }
             None => self.find(key, format!("leaves up to {}", manifest.size), "no such size in the log"),
