@@ -307,6 +307,22 @@ fn a_batch_may_be_gzip_and_five_hundred_events() {
 }
 
 #[test]
+fn of_two_events_with_one_id_in_a_batch_the_first_is_stored() {
+    let event = |n: usize, description: &str| {
+        json!({"tenant_id": "twins", "external_id": format!("t-{n}"),
+               "actor": {"id": "u"}, "action": "a.b", "description": description})
+    };
+    let events: Vec<Value> = (0..40).flat_map(|n| [event(n, "first"), event(n, "second")]).collect();
+    let body = json!({"events": events}).to_string();
+    let headers = [("authorization", "Bearer root"), ("content-type", "application/json")];
+    let answer = shared().send("POST", "/v1/events/batch", &headers, body).expect(200).json();
+    let status = |item: &Value| item["status"].as_u64().unwrap();
+    for pair in answer["results"].as_array().unwrap().chunks(2) {
+        assert_eq!((status(&pair[0]), status(&pair[1])), (201, 409), "{pair:?}");
+    }
+}
+
+#[test]
 fn a_request_goes_by_the_id_it_brings() {
     let named = |id: &str| {
         let answer = shared().send("GET", "/v1/nowhere", &[("request-id", id)], "").expect(404);

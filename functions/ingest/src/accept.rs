@@ -87,7 +87,7 @@ impl Ingest {
         let body = one_event(parts, body)?;
         let key = idempotency_key(parts)?;
         let sending = Sending { grant, now: self.clock.now(), idempotency_key: key.as_deref() };
-        let receipt = self.accept(sending, &body).await?;
+        let receipt = self.accept(sending, Draft::parse(&body)?).await?;
         let status = if receipt.replayed { StatusCode::OK } else { StatusCode::CREATED };
         let mut response = answers::json(
             status,
@@ -128,8 +128,7 @@ impl Ingest {
     }
 
     /// Accepts one event, or finds that it was accepted before.
-    pub(crate) async fn accept(&self, sending: Sending<'_>, body: &[u8]) -> Result<Receipt> {
-        let draft = Draft::parse(body)?;
+    pub(crate) async fn accept(&self, sending: Sending<'_>, draft: Draft<'_>) -> Result<Receipt> {
         let id = tenant_of(sending.grant, &draft)?;
         let tenant = self.tenants.find_or_create(sending.grant, &id).await?;
         let oldest = match tenant.record().past_days {
@@ -247,7 +246,7 @@ fn one_event(parts: &Parts, body: Bytes) -> Result<Bytes> {
 }
 
 /// The tenant of an event: the key's, or the one the event names.
-fn tenant_of(grant: &Grant, draft: &Draft<'_>) -> Result<TenantId> {
+pub(crate) fn tenant_of(grant: &Grant, draft: &Draft<'_>) -> Result<TenantId> {
     if grant.bound_tenant().is_none() && draft.tenant().is_none() {
         return Err(Error::new(Code::ValidationFailed, "the event names no tenant").with_problems(vec![
             FieldProblem {

@@ -1,7 +1,7 @@
 //! A batch: each event on its own, one bad event never costs the others.
 
 use crate::Ingest;
-use crate::accept::{Receipt, ReceiptJson, Sending, WarningJson, refuse_idempotency_key};
+use crate::accept::{Receipt, ReceiptJson, Sending, WarningJson, refuse_idempotency_key, tenant_of};
 use crate::body::{self, Media};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -11,8 +11,9 @@ use serde::Serialize;
 use std::collections::HashMap;
 use stele::access::Grant;
 use stele::error::{Code, Error, Result};
-use stele::event::{BatchForm, batch_items};
+use stele::event::{BatchForm, Draft, batch_items};
 use stele::limits;
+use stele::ports::Remember;
 use stele::problem::Problem;
 use stele_adapters::http::{self as answers, Response};
 
@@ -67,17 +68,9 @@ impl Ingest {
             ));
         }
         let sending = Sending { grant, now: self.clock.now(), idempotency_key: None };
-        // Equal texts are one event sent twice: one after the other, so that the second is told it is a replay.
-        let mut groups = HashMap::<&[u8], Vec<usize>>::new();
-        for (index, item) in items.iter().enumerate() {
-            groups.entry(item).or_default().push(index);
-        }
-        let mut groups: Vec<(&[u8], Vec<usize>)> = groups.into_iter().collect();
-        // In the order sent, not in that of a hash: what a batch does must repeat itself.
-        groups.sort_unstable_by_key(|(_, indexes)| indexes.first().copied());
-        let accepting: Vec<_> = groups
+        let accepting: Vec<_> = in_groups(grant, &items)
             .into_iter()
-            .map(|(item, indexes)| self.accept_equal(sending, item, indexes).boxed())
+            .map(|group| self.accept_group(sending, group).boxed())
             .collect();
         let mut outcomes: Vec<(usize, _)> = stream::iter(accepting)
             .buffer_unordered(PUTS_AT_ONCE)
@@ -120,17 +113,44 @@ impl Ingest {
         Ok(answers::json(StatusCode::OK, &answer))
     }
 
-    /// Accepts one text as often as it was sent, in the order it was.
-    async fn accept_equal(
-        &self,
-        sending: Sending<'_>,
-        item: &[u8],
-        indexes: Vec<usize>,
-    ) -> Vec<(usize, Result<Receipt>)> {
-        let mut outcomes = Vec::with_capacity(indexes.len());
-        for index in indexes {
-            outcomes.push((index, self.accept(sending, item).await));
+    /// Accepts events that go by one id, one after the other in the order they were sent.
+    async fn accept_group(&self, sending: Sending<'_>, group: Group<'_>) -> Vec<(usize, Result<Receipt>)> {
+        let mut outcomes = Vec::with_capacity(group.len());
+        for (index, draft) in group {
+            let outcome = match draft {
+                Ok(draft) => self.accept(sending, draft).await,
+                Err(error) => Err(error),
+            };
+            outcomes.push((index, outcome));
         }
         outcomes
     }
+}
+
+/// Events by their places in the batch.
+type Group<'a> = Vec<(usize, Result<Draft<'a>>)>;
+
+/// Reads the events, and puts those that go by one id together: the first of them is stored, and the others are
+/// told that they are its replay or its conflict. Groups are in the order sent: what a batch does must repeat
+/// itself.
+fn in_groups<'a>(grant: &Grant, items: &[&'a [u8]]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::with_capacity(items.len());
+    let mut by_name = HashMap::new();
+    for (index, item) in items.iter().enumerate() {
+        let draft = Draft::parse(item);
+        let name = draft.as_ref().ok().and_then(|draft| {
+            let id = draft.id().map(|id| id.to_string());
+            let name = id.or_else(|| draft.external_id().map(Remember::external_id_name))?;
+            Some((tenant_of(grant, draft).ok()?, name))
+        });
+        let group = match name {
+            Some(name) => *by_name.entry(name).or_insert(groups.len()),
+            None => groups.len(),
+        };
+        if group == groups.len() {
+            groups.push(Vec::with_capacity(1));
+        }
+        groups[group].push((index, draft));
+    }
+    groups
 }
