@@ -138,7 +138,7 @@ impl Seal {
         let bytes = encode_segment(&header, &records)?;
         let retain_until = header.sealed_at.plus_days(limits::SEGMENT_LOCK_DAYS);
 
-        for attempt in 1.. {
+        for attempt in 1..=ATTEMPTS_MAX {
             // A crash right after this line leaves a committed segment that no index knows: whoever seals this
             // tenant next gets `Exists` and adopts it.
             match self.objects.put_if_absent(&key, bytes.clone(), retain_until).await {
@@ -157,7 +157,8 @@ impl Seal {
                 return Ok((committed, stored == bytes));
             }
         }
-        unreachable!("the loop ends by returning")
+        // Taken, and yet not there to be read: trying on would spin, sealing again later may not.
+        Err(Error::unavailable(format!("`{key}` is taken, but can't be read")))
     }
 
     /// Reads the segment at a key, if there is one, and checks that it follows the head.
@@ -202,7 +203,7 @@ impl Seal {
             next.published = self.publish(tenant, &next, Some(&committed.entry)).await?;
         }
         let expected = (head.revision > 0).then_some(head.revision);
-        for attempt in 1.. {
+        for attempt in 1..=ATTEMPTS_MAX {
             match self.heads.advance(tenant, expected, &next).await {
                 Ok(true) => return Ok(Some(next)),
                 Ok(false) => return Ok(None),
@@ -210,7 +211,7 @@ impl Seal {
                 Err(error) => return Err(error),
             }
         }
-        unreachable!("the loop ends by returning")
+        Err(Error::unavailable(format!("advancing the head of `{}`", tenant.id())))
     }
 
     /// The head once a committed segment is in.
