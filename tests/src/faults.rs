@@ -1,4 +1,4 @@
-//! The fault table: every call to a store that ingest, seal and rebuild make, failed in every way a remote call
+//! The fault table: every call to a store that ingest, drain, seal and rebuild make, failed in every way a remote call
 //! can fail. The calls are those observed when nothing fails, so that a new one is in the table by itself.
 //! And what the calls cost: how many of them an event takes.
 
@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use stele::error::Kind;
 use stele::id::EventId;
-use stele::ports::Clock;
+use stele::ports::{Clock, Inbox, Refusals};
 use stele::record::Record;
 use stele::time::DAY_MS;
 use stele_adapters::dynamodb::stream::lambda_event_of;
 use stele_adapters::faults::{CALLS, Fault};
+use stele_drain::Drain;
 use stele_ingest::Ingest;
 use stele_seal::Seal;
 
@@ -29,13 +30,14 @@ const TRIES_MAX: usize = 20;
 struct Story {
     world: World,
     ingest: Arc<Ingest>,
+    drain: Drain,
     sealer: Arc<Seal>,
 }
 
 impl Story {
     fn new() -> Story {
         let world = World::new();
-        Story { ingest: world.ingest(), sealer: world.sealer(), world }
+        Story { ingest: world.ingest(), drain: world.drain(), sealer: world.sealer(), world }
     }
 
     /// Sends until there is an answer that is not "try again"; an answer that never comes is a dead process.
@@ -54,7 +56,35 @@ impl Story {
 
     fn accept(&mut self, sending: &Sending) {
         let statuses = self.send(sending);
-        assert!(statuses.iter().all(|s| matches!(s, 200 | 201)), "{statuses:?} for {sending:?}");
+        // What can't be stored at once goes onto the queue.
+        assert!(statuses.iter().all(|s| matches!(s, 200..=202)), "{statuses:?} for {sending:?}");
+    }
+
+    /// Sends what is answered so when nothing fails, and is queued when a store fails.
+    fn expect(&mut self, sending: &Sending, status: u16) {
+        let statuses = self.send(sending);
+        assert!(statuses == [status] || statuses == [202], "{statuses:?} for {sending:?}");
+    }
+
+    /// Handles what waits in the queue until nothing does; a message is delivered twice.
+    fn drain_queue(&mut self) {
+        for _ in 0..TRIES_MAX {
+            let waiting = at_once(self.world.queue.receive(usize::MAX)).unwrap();
+            if waiting.is_empty() {
+                return;
+            }
+            for message in waiting {
+                match until_stuck(async {
+                    self.drain.handle(&message).await?;
+                    self.drain.handle(&message).await
+                }) {
+                    Some(Ok(_)) => at_once(self.world.queue.delete(&message.receipt)).unwrap(),
+                    Some(Err(error)) => assert_eq!(error.kind(), Kind::Unavailable, "{error}"),
+                    None => self.drain = self.world.drain(),
+                }
+            }
+        }
+        panic!("a message that is never handled");
     }
 
     /// Delivers until the batch is sealed.
@@ -98,6 +128,20 @@ impl Story {
             event_with_external_id("org_globex", "order-2"),
         ]));
         self.accept(&Sending::one(event_with_id("org_acme", EventId::new(NOON.minus_days(10), 3))));
+        // What waits in the queue: new, of a new tenant, named, known already, in conflict with what is known.
+        let other = event("org_acme", &format!(r#""id":"{}","description":"other","#, first.shown()));
+        for queued in [
+            event_with_id("org_acme", EventId::new(NOON, 20)),
+            event_with_id("org_initech", EventId::new(NOON.minus_days(2), 21)),
+            event_with_external_id("org_acme", "order-3"),
+            event_with_id("org_acme", first),
+            other,
+        ] {
+            assert_eq!(self.send(&Sending::one(queued).respond_async()), [202]);
+        }
+        self.drain_queue();
+        let refused = at_once(self.world.store.refusals(&self.world.tenant("org_acme"), None, 100)).unwrap();
+        assert!(refused.iter().any(|refusal| refusal.facts.code == "event_conflict"), "{refused:?}");
         self.seal_stream();
         self.world.clock.advance_ms(1_000);
         self.accept(&Sending::one(event_with_id("org_acme", EventId::new(NOON, 4))));
@@ -116,13 +160,13 @@ impl Story {
         self.seal_stream();
         // A retry that comes when the event is too old to be new.
         self.world.clock.advance_ms(40 * DAY_MS);
-        assert_eq!(self.send(&Sending::one(event_with_id("org_acme", first))), [200]);
+        self.expect(&Sending::one(event_with_id("org_acme", first)), 200);
         // The hot store has forgotten, the log has not.
         let now = self.world.clock.advance_ms(60 * DAY_MS);
         self.world.store.sweep(now);
-        assert_eq!(self.send(&Sending::one(event_with_id("org_acme", first))), [200]);
+        self.expect(&Sending::one(event_with_id("org_acme", first)), 200);
         let other = event("org_acme", &format!(r#""id":"{}","description":"other","#, first.shown()));
-        assert_eq!(self.send(&Sending::one(other).backfilled()), [409]);
+        self.expect(&Sending::one(other).backfilled(), 409);
         self.accept(&Sending::one(event_with_id("org_acme", EventId::new(NOON, 7))).backfilled());
         self.seal_stream();
         until_stuck(self.world.check()).expect("a log whose end nobody has signed");
@@ -173,7 +217,7 @@ fn every_fault_of(calls: &[Call], story: impl Fn(&dyn Fn(&World)) + Sync) {
 }
 
 #[test]
-fn every_call_of_ingest_and_seal_may_fail_in_every_way() {
+fn every_call_of_ingest_drain_and_seal_may_fail_in_every_way() {
     let mut story = Story::new();
     story.tell();
     let calls = numbered(&story.world.faults.take_log());
@@ -191,7 +235,10 @@ fn every_call_of_ingest_and_seal_may_fail_in_every_way() {
         "heads.index_below",
         "objects.put_if_absent",
         "objects.object",
+        "objects.version",
         "objects.list",
+        "outbox.send",
+        "refusals.refuse",
     ];
     assert_eq!(names, BTreeSet::from(expected));
     assert!(names.iter().all(|name| CALLS.contains(name)));

@@ -27,7 +27,7 @@ const SOURCES: [&str; 10] = [
     "functions/stele/src/json/reader.rs",
     "functions/stele/src/query/request.rs",
     "functions/stele/src/routes.rs",
-    "functions/ingest/src/accept.rs",
+    "functions/adapters/src/acceptor.rs",
     "functions/query/src/keys.rs",
 ];
 

@@ -11,6 +11,7 @@ mod paced;
 mod world;
 mod simulate;
 mod faults;
+mod spill;
 mod races;
 mod tamper;
 mod rebuild;
@@ -23,6 +24,7 @@ mod api;
 mod python_client;
 mod json_suite;
 
+mod aws;
 mod process;
 mod kill;
 mod lost;

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::future::{Future, poll_fn};
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
 use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
@@ -11,10 +12,11 @@ use stele::error::Result;
 use stele::id::{EventId, TenantId};
 use stele::layout::ObjectKey;
 use stele::ports::{
-    ApiKeys, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects, Order, Put, PutIfAbsent,
-    PutOutcome, StoredObject, Tenants,
+    ApiKeys, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects, Order, Outbox, Put,
+    PutIfAbsent, PutOutcome, Refusals, StoredObject, Tenants,
 };
 use stele::record::Record;
+use stele::refusal::{Refusal, RefusalId};
 use stele::segment::{Head, IndexEntry};
 use stele::time::{Day, Timestamp};
 use stele::tlog::hash::{LeafIndex, TreeSize};
@@ -164,7 +166,42 @@ impl<T: LockedObjects + ?Sized> LockedObjects for Paced<T> {
         self.call(self.inner.object(key)).await
     }
 
+    async fn version(&self, key: &ObjectKey, version: &str) -> Result<Option<StoredObject>> {
+        self.call(self.inner.version(key, version)).await
+    }
+
+    async fn range(&self, key: &ObjectKey, version: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        self.call(self.inner.range(key, version, range)).await
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
         self.call(self.inner.list(prefix, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl<T: Outbox + ?Sized> Outbox for Paced<T> {
+    async fn send(&self, message: String) -> Result<()> {
+        self.call(self.inner.send(message)).await
+    }
+}
+
+#[async_trait]
+impl<T: Refusals + ?Sized> Refusals for Paced<T> {
+    async fn refuse(&self, refusal: &Refusal) -> Result<()> {
+        self.call(self.inner.refuse(refusal)).await
+    }
+
+    async fn refusals(
+        &self,
+        tenant: &Tenant,
+        before: Option<&RefusalId>,
+        limit: usize,
+    ) -> Result<Vec<Refusal>> {
+        self.call(self.inner.refusals(tenant, before, limit)).await
+    }
+
+    async fn unassigned_refusals(&self, before: Option<&RefusalId>, limit: usize) -> Result<Vec<Refusal>> {
+        self.call(self.inner.unassigned_refusals(before, limit)).await
     }
 }

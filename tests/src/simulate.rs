@@ -1,5 +1,5 @@
-//! A seeded simulation: clients that retry, a stream that redelivers and reorders, sealers that race and crash,
-//! stores that fail, a clock that jumps, heads that are set back. One thread, one seed, one trace.
+//! A seeded simulation: clients that retry, a stream and a queue that redeliver and reorder, sealers that race and
+//! crash, stores that fail, a clock that jumps, heads that are set back. One thread, one seed, one trace.
 //!
 //! `STELE_SIM_SEED=7 cargo test -p stele-tests simulate::` runs one seed and prints its trace;
 //! `STELE_SIM_SEEDS=100000` runs so many.
@@ -18,15 +18,17 @@ use std::task::{Context, Poll, Waker};
 use stele::access::Tenant;
 use stele::error::{Kind, Result};
 use stele::id::EventId;
-use stele::ports::Clock;
+use stele::ports::{Clock, Inbox};
 use stele::record::Record;
 use stele::segment::Head;
+use stele::spill::Delivered;
 use stele::time::Timestamp;
 use stele::tlog::hash::Hash;
 use stele_adapters::clock::SeededRandom;
 use stele_adapters::dynamodb::stream::lambda_event_of;
 use stele_adapters::faults::Fault;
 use stele_adapters::http::Response;
+use stele_drain::{Drain, Drained};
 use stele_ingest::Ingest;
 use stele_seal::{BatchOutcome, Seal};
 
@@ -45,11 +47,13 @@ type Task = Pin<Box<dyn Future<Output = Done>>>;
 enum Job {
     Request(Order),
     Batch(Vec<Record>),
+    Message(Delivered),
 }
 
 enum Done {
     Answered(Response),
     Sealed(Result<BatchOutcome>),
+    Drained(Result<Drained>),
 }
 
 /// A request and what may become of it.
@@ -67,6 +71,7 @@ struct Simulation {
     world: World,
     random: SeededRandom,
     ingest: Arc<Ingest>,
+    drain: Arc<Drain>,
     sealers: Vec<Arc<Seal>>,
     orders: Vec<Order>,
     batches: Vec<Vec<Record>>,
@@ -78,6 +83,8 @@ struct Simulation {
     skipped_a_day: bool,
     trace: String,
     redeliveries: u64,
+    /// How often each message was handled.
+    deliveries: BTreeMap<String, u64>,
 }
 
 impl Simulation {
@@ -93,6 +100,7 @@ impl Simulation {
         let mut simulation = Simulation {
             seed,
             ingest: world.ingest(),
+            drain: Arc::new(world.drain()),
             sealers,
             world,
             random,
@@ -106,6 +114,7 @@ impl Simulation {
             skipped_a_day: false,
             trace: String::new(),
             redeliveries: 0,
+            deliveries: BTreeMap::new(),
         };
         simulation.draw_orders();
         simulation
@@ -181,6 +190,10 @@ impl Simulation {
             {
                 self.orders.push(last);
             }
+            let respond_async = self.chance(200);
+            if let Some(last) = self.orders.last_mut() {
+                last.sending.respond_async = respond_async;
+            }
         }
     }
 
@@ -202,6 +215,7 @@ impl Simulation {
             match self.below(1_000) {
                 0..12 if wild => self.crash(),
                 12..16 if wild => self.ingest = self.world.ingest(),
+                500..502 if wild => self.drain = Arc::new(self.world.drain()),
                 16..20 if wild => {
                     let which = self.below(self.sealers.len());
                     self.sealers[which] = self.world.sealer();
@@ -229,9 +243,9 @@ impl Simulation {
             let task = Box::pin(async move { Done::Answered(ingest.handle(request).await) });
             self.running.push((Job::Request(order), task));
         }
-        if self.running.len() - requests.min(self.running.len()) < self.sealers.len()
-            && !self.batches.is_empty()
-        {
+        self.start_draining();
+        let sealing = self.running.iter().filter(|(job, _)| matches!(job, Job::Batch(_))).count();
+        if sealing < self.sealers.len() && !self.batches.is_empty() {
             let mut batch = self.batches.swap_remove(self.below(self.batches.len()));
             if batch.len() > 1 && self.chance(200) {
                 let rest = batch.split_off(1 + self.below(batch.len() - 1));
@@ -241,6 +255,34 @@ impl Simulation {
             let event = lambda_event_of(&batch, 0);
             let task = Box::pin(async move { Done::Sealed(sealer.handle(&event).await) });
             self.running.push((Job::Batch(batch), task));
+        }
+    }
+
+    /// Lets drain handle a message, any of those that wait.
+    fn start_draining(&mut self) {
+        let running = self.running.iter().filter(|(job, _)| matches!(job, Job::Message(_))).count();
+        let waiting = at_once(self.world.queue.receive(usize::MAX)).unwrap();
+        if running < 2 && !waiting.is_empty() {
+            let message = waiting[self.below(waiting.len())].clone();
+            let (drain, delivered) = (self.drain.clone(), message.clone());
+            let task = Box::pin(async move { Done::Drained(drain.handle(&delivered).await) });
+            self.running.push((Job::Message(message), task));
+        }
+    }
+
+    /// A message that was handled is deleted, or delivered again: up to five times.
+    fn drained(&mut self, message: &Delivered, outcome: Result<Drained>) {
+        self.note(format_args!("drained {} {outcome:?}", message.id));
+        match outcome {
+            Ok(_) => {
+                let handled = self.deliveries.entry(message.id.clone()).or_insert(0);
+                *handled += 1;
+                let enough = *handled >= 5;
+                if enough || self.chance(600) {
+                    at_once(self.world.queue.delete(&message.receipt)).unwrap();
+                }
+            }
+            Err(error) => assert_eq!(error.kind(), Kind::Unavailable, "{error}"),
         }
     }
 
@@ -265,7 +307,8 @@ impl Simulation {
         match (job, done) {
             (Job::Request(order), Done::Answered(response)) => self.answered(order, &response),
             (Job::Batch(batch), Done::Sealed(outcome)) => self.sealed(batch, outcome),
-            _ => unreachable!("requests are answered, batches are sealed"),
+            (Job::Message(message), Done::Drained(outcome)) => self.drained(&message, outcome),
+            _ => unreachable!("requests are answered, batches are sealed, messages are drained"),
         }
     }
 
@@ -279,7 +322,8 @@ impl Simulation {
                     let first = *self.names.entry(name.clone()).or_insert(*id);
                     assert_eq!(first, *id, "{name} has two events");
                 }
-                (200 | 201, ..) => {}
+                // Queued, because it asked for that or because the store did not answer.
+                (200..=202, ..) => {}
                 (409, ..) => assert!(order.contested, "conflict for {:?}", order.sending),
                 // Its time was in the future then.
                 (422, ..) => assert!(self.went_back, "refused: {:?}", order.sending),
@@ -311,6 +355,8 @@ impl Simulation {
         match job {
             Job::Request(order) => self.orders.push(order),
             Job::Batch(batch) => self.batches.push(batch),
+            // It stays in the queue until it is deleted.
+            Job::Message(_) => {}
         }
     }
 
@@ -355,7 +401,7 @@ impl Simulation {
 
     /// The stream hands out what is new, in pieces.
     fn poll_stream(&mut self) -> bool {
-        let mut records = self.world.take_stream();
+        let mut records = self.world.take_stored();
         let any = !records.is_empty();
         while !records.is_empty() {
             let count = (1 + self.below(6)).min(records.len());
@@ -379,6 +425,7 @@ impl Simulation {
     fn finish(&mut self) {
         self.world.paced = false;
         self.world.faults.clear();
+        assert!(at_once(self.world.queue.receive(1)).unwrap().is_empty(), "a message is left");
         let sealer = self.world.sealer();
         // The first day brings what is missing into the log, the second signs it where checkpoints are rare.
         for day in [1, 2] {

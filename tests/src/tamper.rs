@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -49,13 +50,25 @@ impl LockedObjects for Exhibit {
         Ok(found.map(|(bytes, retain_until)| StoredObject { bytes, version: "1".to_owned(), retain_until }))
     }
 
+    async fn version(&self, key: &ObjectKey, _: &str) -> Result<Option<StoredObject>> {
+        self.object(key).await
+    }
+
+    async fn range(&self, key: &ObjectKey, _: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        let found = self.object(key).await?;
+        Ok(found.map(|object| object.bytes.slice(range.start as usize..range.end as usize)))
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
         let own = self
             .0
             .iter()
             .filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
-        let listed =
-            own.map(|(key, (bytes, _))| ListedObject { key: key.clone(), bytes: bytes.len() as u64 });
+        let listed = own.map(|(key, (bytes, _))| ListedObject {
+            key: key.clone(),
+            version: "1".to_owned(),
+            bytes: bytes.len() as u64,
+        });
         Ok(listed.take(limit).collect())
     }
 }
@@ -165,7 +178,7 @@ fn of_tenant(key: &str) -> Options {
             | Object::Checkpoint { tenant, .. }
             | Object::Manifest { tenant, .. },
         ) => Some(tenant),
-        Some(Object::PublicKey { .. }) | None => None,
+        Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) | None => None,
     };
     Options { tenant, ..Options::default() }
 }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use stele::access::{ApiKey, KeyHash, KeyText, Scope, Secrets, Tenant};
 use stele::id::{EventId, TenantId};
 use stele::layout::{self, Object, ObjectKey};
-use stele::ports::{ApiKeys, Clock, Heads, LockedObjects, Tenants};
+use stele::ports::{ApiKeys, Clock, Heads, Inbox, LockedObjects, Tenants};
 use stele::public_key::PublicKey;
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
@@ -22,6 +22,7 @@ use stele::tlog::checkpoint::Checkpoint;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
 use stele::tlog::note::VerifierKey;
 use stele::tlog::tree::RightEdge;
+use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{ManualClock, SeededRandom};
 use stele_adapters::dynamodb::stream::lambda_event_of;
@@ -29,10 +30,12 @@ use stele_adapters::faults::{FaultPlan, Faulty};
 use stele_adapters::http::{Request, Response};
 use stele_adapters::memory::MemoryStore;
 use stele_adapters::memory_objects::MemoryObjects;
+use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::parquet::decode_segment;
 use stele_adapters::places::Places;
 use stele_adapters::tenants::TenantCache;
-use stele_ingest::{Ingest, NotedDays};
+use stele_drain::Drain;
+use stele_ingest::Ingest;
 use stele_seal::{BatchOutcome, Rebuild, Seal, SealSettings};
 use stele_verify::{Options, Report, Verdict, verify};
 
@@ -46,6 +49,7 @@ pub(crate) const SEED: [u8; 32] = [7; 32];
 pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) objects: Arc<dyn LockedObjects>,
+    pub(crate) queue: Arc<MemoryQueue>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) random: Arc<SeededRandom>,
     /// How the calls of ingest, sealers and rebuild fail, and all of them that were made.
@@ -61,6 +65,8 @@ pub(crate) struct World {
 struct Known {
     /// Leaf hashes clients hold a receipt for.
     acknowledged: BTreeMap<EventId, String>,
+    /// Ids clients were told while their events waited in the queue.
+    queued: BTreeSet<EventId>,
     /// What the hot store's stream has carried.
     streamed: BTreeMap<EventId, Record>,
 }
@@ -73,12 +79,20 @@ pub(crate) struct Sending {
     pub(crate) idempotency_key: Option<String>,
     /// Whether the key may write as far back as it likes.
     pub(crate) backfill: bool,
+    /// Whether it asks for an answer before its events are stored.
+    pub(crate) respond_async: bool,
 }
 
 impl Sending {
     /// One event.
     pub(crate) fn one(event: impl Into<String>) -> Sending {
-        Sending { body: event.into(), batch: false, idempotency_key: None, backfill: false }
+        Sending {
+            body: event.into(),
+            batch: false,
+            idempotency_key: None,
+            backfill: false,
+            respond_async: false,
+        }
     }
 
     /// Several.
@@ -92,6 +106,20 @@ impl Sending {
 
     pub(crate) fn backfilled(self) -> Sending {
         Sending { backfill: true, ..self }
+    }
+
+    pub(crate) fn respond_async(self) -> Sending {
+        Sending { respond_async: true, ..self }
+    }
+
+    /// Whether an event that waits under an id will be stored under that id: not if its sender has another name for
+    /// it, which may stand for another id by then.
+    fn fixes(&self, id: EventId) -> bool {
+        let named = self.idempotency_key.is_some()
+            || ["order-", "batch-", "old-"]
+                .iter()
+                .any(|name| self.body.contains(&format!(r#""id":"{name}"#)));
+        !named || self.body.contains(&id.to_string())
     }
 }
 
@@ -118,9 +146,11 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Id and leaf hash, if it is stored.
     pub(crate) receipt: Option<(EventId, String)>,
+    /// Id, if it waits in the queue.
+    pub(crate) queued: Option<EventId>,
 }
 
-fn platform_key(backfill: bool) -> (String, ApiKey) {
+pub(crate) fn platform_key(backfill: bool) -> (String, ApiKey) {
     let text = KeyText::new("test", &[u8::from(backfill); 40]);
     let mut scopes = vec![Scope::EventsWrite, Scope::EventsRead];
     scopes.extend(backfill.then_some(Scope::EventsBackfill));
@@ -146,6 +176,7 @@ impl World {
         let world = World {
             store: Arc::new(MemoryStore::new()),
             objects,
+            queue: Arc::new(MemoryQueue::new(clock.clone())),
             clock,
             random: Arc::new(SeededRandom::new(1)),
             faults: FaultPlan::none(),
@@ -189,18 +220,37 @@ impl World {
 
     /// A cold start of ingest.
     pub(crate) fn ingest(&self) -> Arc<Ingest> {
+        Arc::new(Ingest {
+            acceptor: self.acceptor(),
+            authenticator: Arc::new(Authenticator::new(self.stores(), self.clock.clone())),
+            spill: Arc::new(Paced {
+                pace: self.paced,
+                inner: Arc::new(Faulty::new(self.queue.clone(), &self.faults)),
+            }),
+        })
+    }
+
+    /// A cold start of drain.
+    pub(crate) fn drain(&self) -> Drain {
+        Drain {
+            acceptor: self.acceptor(),
+            authenticator: Arc::new(Authenticator::new(self.stores(), self.clock.clone())),
+            refusals: self.stores(),
+        }
+    }
+
+    fn acceptor(&self) -> Acceptor {
         let (stores, secrets) = (self.stores(), Secrets::new([3; 32]));
         let tenants = TenantCache::new(stores.clone(), self.clock.clone(), secrets.clone(), "log.example");
-        Arc::new(Ingest {
+        Acceptor {
             hot: stores.clone(),
-            places: Arc::new(Places::new(stores.clone(), self.locked())),
-            authenticator: Arc::new(Authenticator::new(stores, self.clock.clone())),
+            places: Arc::new(Places::new(stores, self.locked())),
             tenants: Arc::new(tenants),
             clock: self.clock.clone(),
             random: self.random.clone(),
             secrets,
             noted: NotedDays::default(),
-        })
+        }
     }
 
     /// A cold start of a sealer.
@@ -248,6 +298,9 @@ impl World {
         if let Some(key) = &sending.idempotency_key {
             request = request.header("idempotency-key", key);
         }
+        if sending.respond_async {
+            request = request.header("prefer", "wait=5, respond-async");
+        }
         request.body(Bytes::from(sending.body.clone())).unwrap()
     }
 
@@ -261,6 +314,8 @@ impl World {
             }
             None => vec![answer(status, &body)],
         };
+        let queued = answers.iter().filter_map(|answer| answer.queued);
+        self.known().queued.extend(queued.filter(|id| sending.fixes(*id)));
         for (id, hash) in answers.iter().filter_map(|answer| answer.receipt.as_ref()) {
             let mut known = self.known();
             let first = known.acknowledged.entry(*id).or_insert_with(|| hash.clone());
@@ -275,8 +330,34 @@ impl World {
         self.note(sending, &response)
     }
 
-    /// What the stream carries since the last call.
+    /// Stores what waits in the queue, past all faults.
+    pub(crate) fn drain_queue(&self) {
+        let secrets = Secrets::new([3; 32]);
+        let tenants = TenantCache::new(self.store.clone(), self.clock.clone(), secrets, "log.example");
+        let drain = Drain {
+            acceptor: Acceptor {
+                hot: self.store.clone(),
+                places: Arc::new(Places::new(self.store.clone(), self.objects.clone())),
+                tenants: Arc::new(tenants),
+                ..self.acceptor()
+            },
+            authenticator: Arc::new(Authenticator::new(self.store.clone(), self.clock.clone())),
+            refusals: self.store.clone(),
+        };
+        for message in at_once(self.queue.receive(usize::MAX)).unwrap() {
+            at_once(drain.handle(&message)).unwrap();
+            at_once(self.queue.delete(&message.receipt)).unwrap();
+        }
+    }
+
+    /// What the stream carries since the last call, what waited in the queue included.
     pub(crate) fn take_stream(&self) -> Vec<Record> {
+        self.drain_queue();
+        self.take_stored()
+    }
+
+    /// What the stream carries since the last call.
+    pub(crate) fn take_stored(&self) -> Vec<Record> {
         let records = self.store.take_stream();
         let mut known = self.known();
         for record in &records {
@@ -287,7 +368,7 @@ impl World {
 
     /// All the stream ever carried.
     pub(crate) fn streamed(&self) -> Vec<Record> {
-        self.take_stream();
+        self.take_stored();
         self.known().streamed.values().cloned().collect()
     }
 
@@ -352,6 +433,9 @@ impl World {
                 "`{id}` was stored and is not sealed as it was"
             );
         }
+        for id in &known.queued {
+            assert!(logged.contains_key(id), "`{id}` was taken into the queue and is in no log");
+        }
         let strangers: Vec<_> = logged.keys().filter(|id| !known.streamed.contains_key(id)).collect();
         assert!(strangers.is_empty(), "in the log, but never stored: {strangers:?}");
     }
@@ -413,11 +497,10 @@ struct Walked {
 }
 
 fn answer(status: u16, body: &Value) -> Answer {
-    let receipt = (status < 300).then(|| {
-        let id = EventId::parse(body["id"].as_str().unwrap()).unwrap();
-        (id, body["receipt"]["leaf_hash"].as_str().unwrap().to_owned())
-    });
-    Answer { status, receipt }
+    let id = || EventId::parse(body["id"].as_str().unwrap()).unwrap();
+    let receipt = matches!(status, 200 | 201)
+        .then(|| (id(), body["receipt"]["leaf_hash"].as_str().unwrap().to_owned()));
+    Answer { status, receipt, queued: (status == 202).then(id) }
 }
 
 /// Where a tenant's leaves are, by the segments: for tests that ask after one of them.

@@ -1,6 +1,7 @@
 //! Keys: create, list and revoke API keys.
 
 use crate::client::{Server, encode};
+use crate::cloud::Place;
 use crate::import::tenant;
 use crate::show::{Clean, Failure, note, print, table};
 use clap::{Args, Subcommand};
@@ -40,6 +41,20 @@ enum Command {
         tenant: Option<TenantId>,
         #[command(flatten)]
         server: Server,
+    },
+    /// Makes the first key of an installation in AWS, past its API: with every scope, for any tenant
+    Bootstrap {
+        /// What people call it
+        #[arg(long)]
+        name: String,
+        /// Name of the installation
+        #[arg(long, env = "STELE_INSTALLATION", default_value = "stele", value_name = "NAME")]
+        installation: String,
+        /// Stands in the key's text: letters and digits
+        #[arg(long = "environment", default_value = "live", value_parser = environment, value_name = "WORD")]
+        env: String,
+        #[command(flatten)]
+        place: Place,
     },
     /// Revokes a key for good
     Revoke {
@@ -112,6 +127,7 @@ pub(crate) fn run(args: &Keys) -> Result<(), Failure> {
             let listed: ListedKeys = server.client()?.get(PATH, query.as_slice())?.into_json()?;
             print(table(&rows(&listed.api_keys)))
         }
+        Command::Bootstrap { name, installation, env, place } => bootstrap(name, installation, env, place),
         Command::Revoke { key_id, server } => {
             let mut path = format!("{PATH}/");
             encode(&mut path, key_id);
@@ -119,6 +135,28 @@ pub(crate) fn run(args: &Keys) -> Result<(), Failure> {
             print(format!("`{key_id}` is revoked; within a minute nobody accepts it any more"))
         }
     }
+}
+
+#[cfg(feature = "aws")]
+fn bootstrap(name: &str, installation: &str, env: &str, place: &Place) -> Result<(), Failure> {
+    let (key, key_id) = crate::runtime()?.block_on(async {
+        let cloud = crate::cloud::Cloud::open(installation, place).await?;
+        cloud.bootstrap_key(env, name).await.map_err(|e| Failure::of(&e))
+    })?;
+    print(key)?;
+    note(format!("keep it now, it is not shown again; to revoke it: stele keys revoke {key_id}"));
+    Ok(())
+}
+
+#[cfg(not(feature = "aws"))]
+fn bootstrap(_: &str, _: &str, _: &str, _: &Place) -> Result<(), Failure> {
+    Err(crate::cloud::without_aws())
+}
+
+/// What may stand in a key's text.
+fn environment(text: &str) -> Result<String, String> {
+    let fits = matches!(text.len(), 1..=20) && text.bytes().all(|c| c.is_ascii_alphanumeric());
+    if fits { Ok(text.to_owned()) } else { Err("1 to 20 letters and digits are expected".to_owned()) }
 }
 
 fn rows(keys: &[ListedKey]) -> Vec<Vec<String>> {

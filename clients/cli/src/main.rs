@@ -5,6 +5,7 @@
 mod show;
 mod log;
 mod client;
+mod cloud;
 mod items;
 mod import;
 mod dev;
@@ -14,7 +15,9 @@ mod keys;
 mod generate;
 mod verify;
 mod rebuild;
+mod doctor;
 mod openapi;
+mod cost;
 
 use crate::show::{Failure, note};
 use clap::{Parser, Subcommand};
@@ -39,9 +42,11 @@ enum Command {
     Keys(keys::Keys),
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
+    Doctor(doctor::Doctor),
     Generate(generate::Generate),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
+    Cost(cost::Cost),
 }
 
 fn main() -> ExitCode {
@@ -79,8 +84,10 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(verdict.exit_code()));
         }
         Command::Rebuild(args) => rebuild::run(args),
+        Command::Doctor(args) => return doctor::run(args),
         Command::Generate(args) => generate::run(args),
         Command::OpenApi(args) => openapi::run(args),
+        Command::Cost(args) => cost::run(args),
     }
     .map(|()| ExitCode::SUCCESS)
 }
@@ -120,9 +127,15 @@ mod tests {
             "stele keys revoke abc --url http://h --key k",
             "stele verify --data d --since a --since b --public-key AA== --tenant org_a --json",
             "stele rebuild --data d",
+            "stele rebuild --installation stele --region eu-central-1 --profile audit",
+            "stele verify --installation stele --tenant org_a",
+            "stele doctor --installation stele --region eu-central-1 --profile audit --trial --json",
+            "stele doctor",
+            "stele keys bootstrap --name root --installation stele",
             "stele checkpoint --tenant org_a",
             "stele query --tenant org_a --actor u1 --action invoice.* --limit 10 --json",
             "stele openapi",
+            "stele cost --events-per-day 1000000 --avg-bytes 750 --retention 365 --tenants 9 --batch 100 --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -148,6 +161,7 @@ mod tests {
         );
         assert_eq!(refused(&["stele", "dev", "--listen", "8787"]), ErrorKind::ValueValidation);
         assert_eq!(refused(&["stele", "generate", "--tenants", "0"]), ErrorKind::ValueValidation);
+        assert_eq!(refused(&["stele", "doctor", "--data", "d"]), ErrorKind::UnknownArgument);
         assert_eq!(refused(&["stele", "upload"]), ErrorKind::InvalidSubcommand);
     }
 }

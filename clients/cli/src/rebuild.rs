@@ -1,34 +1,32 @@
 //! Rebuild: the database again, from the sealed files alone.
 
+use crate::cloud::Place;
 use crate::show::{Failure, counted, note, print};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use stele_seal::Rebuilt;
 
 /// Without a terminal, it says how far it is after so many segments.
 const SAY_EVERY: u64 = 100;
 
-/// Restores a lost database from the sealed files; `stele dev` must not be running
+/// Restores a lost database from the sealed files; nothing may seal meanwhile (`stele dev`, the function `seal`)
 #[derive(Args, Debug)]
 pub(crate) struct Rebuild {
     /// Data folder
     #[arg(long, env = "STELE_DATA", default_value = "./.stele", value_name = "DIR")]
     data: PathBuf,
+    /// Name of an installation in AWS, instead of a data folder
+    #[arg(long, value_name = "NAME")]
+    installation: Option<String>,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Runs it.
 pub(crate) fn run(args: &Rebuild) -> Result<(), Failure> {
-    let archive = stele_local::archive(&args.data);
-    if !archive.is_dir() {
-        // Opening it would create it, and call an empty folder a success.
-        let (archive, data) = (archive.display(), args.data.display());
-        return Err(Failure::CouldNot(format!(
-            "there is no `{archive}`: is `{data}` the data folder? Give it with --data"
-        )));
-    }
     let is_terminal = io::stderr().is_terminal();
     let bar = if is_terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed"));
@@ -42,9 +40,12 @@ pub(crate) fn run(args: &Rebuild) -> Result<(), Failure> {
             note(text);
         }
     };
-    let rebuilt = crate::runtime()?.block_on(stele_local::rebuild(&args.data, &progress));
+    let rebuilt = match &args.installation {
+        Some(installation) => installed(installation, &args.place, &progress),
+        None => local(&args.data, &progress),
+    };
     bar.finish_and_clear();
-    let Rebuilt { tenants, segments, records, forgotten } = rebuilt.map_err(|e| Failure::of(&e))?;
+    let Rebuilt { tenants, segments, records, forgotten } = rebuilt?;
     print(format!(
         "rebuilt {} from {}: {} are back in the database",
         counted(tenants, "log"),
@@ -61,4 +62,29 @@ pub(crate) fn run(args: &Rebuild) -> Result<(), Failure> {
         "not in the sealed files, so not restored: events that were never sealed, API keys made with `stele keys`, \
            settings of tenants",
     )
+}
+
+fn local(data: &Path, progress: &(dyn Fn(&Rebuilt) + Sync)) -> Result<Rebuilt, Failure> {
+    let archive = stele_local::archive(data);
+    if !archive.is_dir() {
+        // Opening it would create it, and call an empty folder a success.
+        let (archive, data) = (archive.display(), data.display());
+        return Err(Failure::CouldNot(format!(
+            "there is no `{archive}`: is `{data}` the data folder? Give it with --data"
+        )));
+    }
+    crate::runtime()?.block_on(stele_local::rebuild(data, progress)).map_err(|e| Failure::of(&e))
+}
+
+#[cfg(feature = "aws")]
+fn installed(name: &str, place: &Place, progress: &(dyn Fn(&Rebuilt) + Sync)) -> Result<Rebuilt, Failure> {
+    crate::runtime()?.block_on(async {
+        let cloud = crate::cloud::Cloud::open(name, place).await?;
+        cloud.rebuild(progress).await.map_err(|e| Failure::of(&e))
+    })
+}
+
+#[cfg(not(feature = "aws"))]
+fn installed(_: &str, _: &Place, _: &(dyn Fn(&Rebuilt) + Sync)) -> Result<Rebuilt, Failure> {
+    Err(crate::cloud::without_aws())
 }

@@ -2,6 +2,7 @@
 //!
 //! It reads the locked objects and nothing else, and writes nothing.
 
+use crate::cloud::Place;
 use crate::import::tenant;
 use crate::show::{Clean, Failure, counted, note, print};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -14,6 +15,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stele::id::TenantId;
+use stele::ports::LockedObjects;
 use stele::public_key::PublicKey;
 use stele::tlog::note::VerifierKey;
 use stele_adapters::clock::SystemClock;
@@ -27,6 +29,11 @@ pub(crate) struct Verify {
     /// Data folder, or a copy of its `archive` that kept file times (`cp -a`): they are the locks
     #[arg(long, env = "STELE_DATA", default_value = "./.stele", value_name = "DIR")]
     data: PathBuf,
+    /// Name of an installation in AWS, whose bucket is read instead of a folder
+    #[arg(long, value_name = "NAME")]
+    installation: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// A checkpoint saved earlier, which the log must still contain; can be repeated
     #[arg(long, value_name = "FILE")]
     since: Vec<PathBuf>,
@@ -48,27 +55,50 @@ pub(crate) fn run(args: &Verify) -> Result<Verdict, Failure> {
         since: args.since.iter().map(|path| saved(path)).collect::<Result<_, _>>()?,
         tenant: args.tenant.clone(),
     };
-    let path = archive(&args.data);
-    let folder = LockedFolder::open_read_only(&path, Arc::new(SystemClock)).map_err(|e| {
-        let (path, data) = (path.display(), args.data.display());
-        let why = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
-        Failure::CouldNot(format!(
-            "`{path}` can't be read ({why}): is `{data}` the data folder? Give it with --data"
-        ))
-    })?;
+    let runtime = crate::runtime()?;
+    let (name, objects) = match &args.installation {
+        Some(installation) => runtime.block_on(bucket(installation, &args.place))?,
+        None => folder(&args.data)?,
+    };
     let bar = progress_bar();
     let progress = |checked, found| {
         bar.set_length(found);
         bar.set_position(checked);
     };
-    let report = crate::runtime()?.block_on(stele_verify::verify(&folder, &options, &progress));
+    let report = runtime.block_on(stele_verify::verify(&*objects, &options, &progress));
     bar.finish_and_clear();
     let report = report.map_err(|e| Failure::of(&e))?;
     match args.json {
         true => print(as_json(&report)?)?,
-        false => print(as_text(&report, &path))?,
+        false => print(as_text(&report, &name))?,
     }
     Ok(report.verdict())
+}
+
+/// What is to be verified, and what it is called.
+type Objects = (String, Arc<dyn LockedObjects>);
+
+fn folder(data: &Path) -> Result<Objects, Failure> {
+    let path = archive(data);
+    let folder = LockedFolder::open_read_only(&path, Arc::new(SystemClock)).map_err(|e| {
+        let (path, data) = (path.display(), data.display());
+        let why = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+        Failure::CouldNot(format!(
+            "`{path}` can't be read ({why}): is `{data}` the data folder? Give it with --data"
+        ))
+    })?;
+    Ok((path.display().to_string(), Arc::new(folder)))
+}
+
+#[cfg(feature = "aws")]
+async fn bucket(installation: &str, place: &Place) -> Result<Objects, Failure> {
+    let cloud = crate::cloud::Cloud::open(installation, place).await?;
+    Ok((cloud.bucket(), Arc::new(cloud.objects())))
+}
+
+#[cfg(not(feature = "aws"))]
+async fn bucket(_: &str, _: &Place) -> Result<Objects, Failure> {
+    Err(crate::cloud::without_aws())
 }
 
 /// The write-once folder: of a data folder, or the one given itself.
@@ -135,7 +165,7 @@ fn as_json(report: &Report) -> Result<String, Failure> {
     serde_json::to_string_pretty(&shown).map_err(|e| Failure::could_not("write the report", e))
 }
 
-fn as_text(report: &Report, folder: &Path) -> String {
+fn as_text(report: &Report, name: &str) -> String {
     let mut out = String::new();
     for log in &report.logs {
         log_text(&mut out, log);
@@ -143,7 +173,7 @@ fn as_text(report: &Report, folder: &Path) -> String {
     findings_text(&mut out, "", &report.findings, &report.unchecked);
     if report.logs.is_empty() {
         // Writing to a text can't fail, here and below.
-        let _ = writeln!(out, "`{}` holds no log: nothing was checked", folder.display());
+        let _ = writeln!(out, "`{name}` holds no log: nothing was checked");
     }
     let basis = match report.basis {
         Basis::PinnedKey => "the public key you gave",
@@ -234,11 +264,11 @@ mod tests {
     #[test]
     fn nothing_found_is_not_green_and_a_finding_names_the_place() {
         let mut report = Report::default();
-        assert!(as_text(&report, Path::new("x")).contains("COULD NOT CHECK: 0 logs"));
+        assert!(as_text(&report, "x").contains("COULD NOT CHECK: 0 logs"));
         let finding =
             |text: &str| Finding { at: format!("{text}\u{1b}"), expected: "a".into(), found: "b".into() };
         report.findings.push(finding("segments/0"));
-        let text = as_text(&report, Path::new("x"));
+        let text = as_text(&report, "x");
         assert!(text.contains("refuted: segments/0\u{FFFD}\n  expected a\n  found    b\n"), "{text}");
         assert!(text.contains("REFUTED"), "{text}");
         assert!(as_json(&report).unwrap().contains(r#""verdict": "refuted""#));

@@ -45,8 +45,12 @@ impl Authenticator {
 
     /// The right to use a scope, from the request's headers.
     pub async fn grant(&self, headers: &HeaderMap, scope: Scope) -> Result<Grant> {
-        let key = self.key(bearer(headers)?).await?;
-        Grant::check(key, scope)
+        self.grant_to(bearer(headers)?, scope).await
+    }
+
+    /// The same, from a key's text.
+    pub async fn grant_to(&self, key: &str, scope: Scope) -> Result<Grant> {
+        Grant::check(self.key(key).await?, scope)
     }
 
     /// Forgets a key that was just revoked. Other processes still take it for [`limits::CACHE_MS_MAX`].

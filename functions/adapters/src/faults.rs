@@ -6,15 +6,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
 use stele::id::{EventId, TenantId};
 use stele::layout::ObjectKey;
 use stele::ports::{
-    ApiKeys, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects, Order, Put, PutIfAbsent,
-    PutOutcome, StoredObject, Tenants,
+    ApiKeys, Backlog, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects, Order, Outbox, Put,
+    PutIfAbsent, PutOutcome, Refusals, StoredObject, Tenants,
 };
 use stele::record::Record;
+use stele::refusal::{Refusal, RefusalId};
 use stele::segment::{Head, IndexEntry};
 use stele::time::{Day, Timestamp};
 use stele::tlog::hash::{LeafIndex, TreeSize};
@@ -63,7 +65,14 @@ pub const CALLS: &[&str] = &[
     "heads.drop_index",
     "objects.put_if_absent",
     "objects.object",
+    "objects.version",
+    "objects.range",
     "objects.list",
+    "outbox.send",
+    "backlog.waiting",
+    "refusals.refuse",
+    "refusals.refusals",
+    "refusals.unassigned_refusals",
 ];
 
 /// Decides which calls fail, and remembers all of them. Shared by clones.
@@ -314,8 +323,50 @@ impl<T: LockedObjects + ?Sized> LockedObjects for Faulty<T> {
         self.plan.run("objects.object", self.inner.object(key)).await
     }
 
+    async fn version(&self, key: &ObjectKey, version: &str) -> Result<Option<StoredObject>> {
+        self.plan.run("objects.version", self.inner.version(key, version)).await
+    }
+
+    async fn range(&self, key: &ObjectKey, version: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        self.plan.run("objects.range", self.inner.range(key, version, range)).await
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
         self.plan.run("objects.list", self.inner.list(prefix, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl<T: Outbox + ?Sized> Outbox for Faulty<T> {
+    async fn send(&self, message: String) -> Result<()> {
+        self.plan.run("outbox.send", self.inner.send(message)).await
+    }
+}
+
+#[async_trait]
+impl<T: Backlog + ?Sized> Backlog for Faulty<T> {
+    async fn waiting(&self) -> Result<bool> {
+        self.plan.run("backlog.waiting", self.inner.waiting()).await
+    }
+}
+
+#[async_trait]
+impl<T: Refusals + ?Sized> Refusals for Faulty<T> {
+    async fn refuse(&self, refusal: &Refusal) -> Result<()> {
+        self.plan.run("refusals.refuse", self.inner.refuse(refusal)).await
+    }
+
+    async fn refusals(
+        &self,
+        tenant: &Tenant,
+        before: Option<&RefusalId>,
+        limit: usize,
+    ) -> Result<Vec<Refusal>> {
+        self.plan.run("refusals.refusals", self.inner.refusals(tenant, before, limit)).await
+    }
+
+    async fn unassigned_refusals(&self, before: Option<&RefusalId>, limit: usize) -> Result<Vec<Refusal>> {
+        self.plan.run("refusals.unassigned_refusals", self.inner.unassigned_refusals(before, limit)).await
     }
 }
 

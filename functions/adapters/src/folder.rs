@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::fs::{self, File, FileTimes, Permissions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,6 +143,21 @@ impl LockedObjects for LockedFolder {
     async fn object(&self, key: &ObjectKey) -> Result<Option<StoredObject>> {
         let key = key.clone();
         self.blocking("read a locked object", false, move |folder| folder.object(&key)).await
+    }
+
+    async fn version(&self, key: &ObjectKey, version: &str) -> Result<Option<StoredObject>> {
+        match version == VERSION {
+            true => self.object(key).await,
+            false => Ok(None),
+        }
+    }
+
+    async fn range(&self, key: &ObjectKey, version: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        if version != VERSION {
+            return Ok(None);
+        }
+        let key = key.clone();
+        self.blocking("read a locked object", false, move |folder| folder.range(&key, range)).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
@@ -311,6 +327,16 @@ impl Folder {
         Ok(Some(StoredObject { bytes: bytes.into(), version: VERSION.to_owned(), retain_until }))
     }
 
+    fn range(&self, key: &ObjectKey, range: Range<u64>) -> io::Result<Option<Bytes>> {
+        let Some(mut file) = if_found(File::open(self.path(key)))? else {
+            return Ok(None);
+        };
+        file.seek(SeekFrom::Start(range.start))?;
+        let mut bytes = Vec::new();
+        file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
+        Ok(Some(bytes.into()))
+    }
+
     fn expire(&self, key: &ObjectKey) -> io::Result<Expiry> {
         let path = self.path(key);
         let _held = self.retention.lock().unwrap_or_else(PoisonError::into_inner);
@@ -396,7 +422,7 @@ impl Listing<'_> {
             if is_folder {
                 self.visit(&entry.path(), &key)?;
             } else if let Some(metadata) = if_found(entry.metadata())? {
-                self.found.push(ListedObject { key, bytes: metadata.len() });
+                self.found.push(ListedObject { key, version: VERSION.to_owned(), bytes: metadata.len() });
             }
         }
         Ok(())

@@ -3,16 +3,34 @@
 //! Each port has an implementation for AWS or the local disk and one in memory, and all pass the suite in
 //! [`contract`]. No rule of the domain lives here.
 
+mod failure;
 pub mod clock;
+#[cfg(feature = "aws")]
+pub mod settings;
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod dynamodb;
+#[cfg(feature = "aws")]
+pub mod s3;
+#[cfg(feature = "aws")]
+pub mod sqs;
+#[cfg(feature = "aws")]
+pub mod secrets;
 pub mod parquet;
 pub mod folder;
+pub mod folder_queue;
 pub mod memory;
 pub mod memory_objects;
+pub mod memory_queue;
 pub mod faults;
 pub mod contract;
 pub mod places;
 pub mod cache;
 pub mod tenants;
 pub mod authenticator;
+pub mod acceptor;
 pub mod http;
+#[cfg(feature = "aws")]
+pub mod metrics;
+#[cfg(feature = "aws")]
+pub mod lambda;

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, LogNumber, Tenant, TenantRecord};
 use stele::id::{EventId, TenantId};
-use stele::ports::{ApiKeys, Heads, HotIndex, HotStore, IdRange, Order, Put, PutOutcome, Tenants};
+use stele::ports::{ApiKeys, Heads, HotIndex, HotStore, IdRange, Order, Put, PutOutcome, Refusals, Tenants};
 use stele::record::Record;
+use stele::refusal::{Refusal, RefusalId};
 use stele::segment::{Head, IndexEntry};
 use stele::time::{Day, Timestamp};
 use stele::tlog::hash::{LeafIndex, TreeSize};
@@ -30,6 +31,7 @@ struct Inner {
     key_hashes: BTreeMap<String, KeyHash>,
     heads: BTreeMap<(TenantId, LogNumber), Head>,
     index: BTreeMap<(TenantId, LogNumber), BTreeMap<LeafIndex, IndexEntry>>,
+    refusals: BTreeMap<(Option<TenantId>, RefusalId), Refusal>,
 }
 
 #[derive(Debug)]
@@ -254,6 +256,42 @@ impl ApiKeys for MemoryStore {
 }
 
 #[async_trait]
+impl Refusals for MemoryStore {
+    async fn refuse(&self, refusal: &Refusal) -> Result<()> {
+        let key = (refusal.tenant.clone(), refusal.id.clone());
+        self.lock().refusals.entry(key).or_insert_with(|| refusal.clone());
+        Ok(())
+    }
+
+    async fn refusals(
+        &self,
+        tenant: &Tenant,
+        before: Option<&RefusalId>,
+        limit: usize,
+    ) -> Result<Vec<Refusal>> {
+        Ok(self.refusals_of(Some(tenant.id()), before, limit))
+    }
+
+    async fn unassigned_refusals(&self, before: Option<&RefusalId>, limit: usize) -> Result<Vec<Refusal>> {
+        Ok(self.refusals_of(None, before, limit))
+    }
+}
+
+impl MemoryStore {
+    fn refusals_of(
+        &self,
+        tenant: Option<&TenantId>,
+        before: Option<&RefusalId>,
+        limit: usize,
+    ) -> Vec<Refusal> {
+        let inner = self.lock();
+        let of = inner.refusals.iter().rev().filter(|((owner, _), _)| owner.as_ref() == tenant);
+        let earlier = of.filter(|((_, id), _)| before.is_none_or(|before| id < before));
+        earlier.take(limit).map(|(_, refusal)| refusal.clone()).collect()
+    }
+}
+
+#[async_trait]
 impl Heads for MemoryStore {
     async fn head(&self, tenant: &Tenant) -> Result<Option<Head>> {
         Ok(self.lock().heads.get(&log_of(tenant)).cloned())
@@ -292,7 +330,7 @@ impl Heads for MemoryStore {
 mod tests {
     use super::*;
     use crate::contract::sample::{record, tenant};
-    use crate::contract::{api_keys, heads, hot, tenants};
+    use crate::contract::{api_keys, heads, hot, refusals, tenants};
 
     #[tokio::test]
     async fn it_keeps_the_contracts() {
@@ -301,6 +339,7 @@ mod tests {
         tenants::suite(&store, "m").await;
         api_keys::suite(&store, "m").await;
         heads::suite(&store, "m").await;
+        refusals::suite(&store, "m").await;
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use stele::Result;
 use stele::layout::ObjectKey;
@@ -58,6 +58,18 @@ impl LockedObjects for MemoryObjects {
         }))
     }
 
+    async fn version(&self, key: &ObjectKey, version: &str) -> Result<Option<StoredObject>> {
+        Ok(self.object(key).await?.filter(|object| object.version == version))
+    }
+
+    async fn range(&self, key: &ObjectKey, version: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        let found = self.version(key, version).await?;
+        Ok(found.map(|object| {
+            let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(object.bytes.len());
+            object.bytes.slice(at(range.start)..at(range.end).max(at(range.start)))
+        }))
+    }
+
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
@@ -67,7 +79,11 @@ impl LockedObjects for MemoryObjects {
         let found = objects.range::<str, _>((from, Bound::Unbounded));
         let found = found.take_while(|(key, _)| key.starts_with(prefix)).take(limit);
         Ok(found
-            .map(|(key, (bytes, _))| ListedObject { key: key.clone(), bytes: bytes.len() as u64 })
+            .map(|(key, (bytes, _))| ListedObject {
+                key: key.clone(),
+                version: VERSION.to_owned(),
+                bytes: bytes.len() as u64,
+            })
             .collect())
     }
 }

@@ -208,7 +208,7 @@ impl Places {
     async fn segment(&self, tenant: &Tenant, entry: &IndexEntry) -> Result<(ObjectKey, Bytes)> {
         let object = Object::Segment { tenant: tenant.id().clone(), log: tenant.log(), first: entry.first };
         let key = object.key();
-        let stored = self.objects.object(&key).await?;
+        let stored = self.objects.version(&key, &entry.version).await?;
         let bytes = stored.ok_or_else(|| Error::corrupt(&key, "a segment", "nothing"))?.bytes;
         if Hash::of(&bytes) != entry.sha256 {
             return Err(Error::corrupt(&key, format!("SHA-256 {}", entry.sha256), Hash::of(&bytes)));

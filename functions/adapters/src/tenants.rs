@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stele::access::{Grant, LogNumber, Secrets, Tenant, TenantRecord};
 use stele::id::TenantId;
 use stele::ports::{Clock, Tenants};
+use stele::spill::Spilled;
 use stele::{Code, Error, Result, limits};
 
 /// Tenants remembered.
@@ -54,10 +55,29 @@ impl TenantCache {
         if !covers(grant, id) {
             return Err(Error::new(Code::NotFound, "no such tenant"));
         }
-        let origin = self.secrets.origin(&self.log_name, id, LogNumber(0))?;
-        let record = TenantRecord::new(id, &origin, self.clock.now());
-        let record = self.tenants.create_tenant(&record).await?;
+        let record = self.tenants.create_tenant(&self.new_record(id)?).await?;
         self.remember(grant, id, record)
+    }
+
+    /// The tenant of a record that ingest accepted and queued; it comes into being if it is not on record yet. The
+    /// message's MAC stands for the grant it was accepted under.
+    pub async fn find_or_create_for(&self, spilled: &Spilled) -> Result<Tenant> {
+        let id = &spilled.record.tenant;
+        if let Some(tenant) = self.known.fresh(id, self.clock.now()) {
+            return Ok(tenant);
+        }
+        let record = match self.tenants.tenant(id).await? {
+            Some(record) => record,
+            None => self.tenants.create_tenant(&self.new_record(id)?).await?,
+        };
+        let tenant = Tenant::on_record(record)?;
+        self.known.store(id.clone(), tenant.clone(), self.clock.now());
+        Ok(tenant)
+    }
+
+    fn new_record(&self, id: &TenantId) -> Result<TenantRecord> {
+        let origin = self.secrets.origin(&self.log_name, id, LogNumber(0))?;
+        Ok(TenantRecord::new(id, &origin, self.clock.now()))
     }
 
     /// What is remembered is only ever handed to grants that cover it, so that one entry serves them all.

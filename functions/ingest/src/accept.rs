@@ -1,28 +1,33 @@
-//! One event: parse, derive the id, put, and answer what the put found.
+//! One event: parse, derive the id, put (or queue), and answer what the put found.
 
-use crate::Ingest;
 use crate::body::{self, Media};
+use crate::{Counts, Ingest};
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use stele::access::{Grant, Scope, Tenant};
+use stele::access::{Grant, Scope};
 use stele::error::{Code, Error, FieldProblem, Result};
-use stele::event::{Accepted, Draft, Terms, same_content};
-use stele::id::TenantId;
+use stele::event::Draft;
 use stele::limits;
-use stele::ports::{Put, PutOutcome, Remember};
 use stele::record::Record;
-use stele::time::Timestamp;
+use stele::spill::Spilled;
 use stele::wire::{self, Integrity};
+use stele_adapters::acceptor::{Receipt, Sending, is_passing, tenant_of};
 use stele_adapters::http::{self as answers, Response};
 
-/// An accepted event's answer.
-pub(crate) struct Receipt {
-    pub(crate) record: Record,
-    pub(crate) replayed: bool,
-    pub(crate) warnings: Vec<FieldProblem>,
+/// What became of an event.
+pub(crate) enum Outcome {
+    /// It is in the hot store.
+    Stored(Receipt),
+    /// It is in the queue, durably.
+    Queued {
+        /// As it will be stored.
+        id: String,
+        /// What was odd about it.
+        warnings: Vec<FieldProblem>,
+    },
 }
 
 #[derive(Serialize)]
@@ -74,33 +79,46 @@ struct ValidJson {
     warnings: Vec<WarningJson>,
 }
 
-/// What a request says of all its events.
-#[derive(Clone, Copy)]
-pub(crate) struct Sending<'a> {
-    pub(crate) grant: &'a Grant,
-    pub(crate) now: Timestamp,
-    pub(crate) idempotency_key: Option<&'a str>,
+#[derive(Serialize)]
+struct QueuedJson {
+    success: bool,
+    id: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<WarningJson>,
 }
 
 impl Ingest {
     pub(crate) async fn send_event(&self, grant: &Grant, parts: &Parts, body: Bytes) -> Result<Response> {
         let body = one_event(parts, body)?;
         let key = idempotency_key(parts)?;
-        let sending = Sending { grant, now: self.clock.now(), idempotency_key: key.as_deref() };
-        let receipt = self.accept(sending, Draft::parse(&body)?).await?;
-        let status = if receipt.replayed { StatusCode::OK } else { StatusCode::CREATED };
-        let mut response = answers::json(
-            status,
-            &AcceptedJson {
-                success: true,
-                id: receipt.record.id.shown(),
-                event: wire::event_json(&receipt.record, Integrity::Recorded)?,
-                receipt: ReceiptJson::of(&receipt.record),
-                warnings: WarningJson::all(receipt.warnings),
-            },
-        );
-        if receipt.replayed {
-            response.headers_mut().insert("idempotent-replayed", http::HeaderValue::from_static("true"));
+        let respond_async = prefers_async(parts);
+        let sending = Sending {
+            grant,
+            now: self.acceptor.clock.now(),
+            idempotency_key: key.as_deref(),
+            message_id: None,
+        };
+        let mut counts = Counts::default();
+        let mut response = match self.accept(sending, &Draft::parse(&body)?, respond_async).await? {
+            Outcome::Stored(receipt) => {
+                if receipt.replayed {
+                    counts.replayed += 1
+                } else {
+                    counts.accepted += 1
+                }
+                receipt_response(receipt)?
+            }
+            Outcome::Queued { id, warnings } => {
+                counts.queued += 1;
+                answers::json(
+                    StatusCode::ACCEPTED,
+                    &QueuedJson { success: true, id, warnings: WarningJson::all(warnings) },
+                )
+            }
+        };
+        response.extensions_mut().insert(counts);
+        if respond_async && response.status() == StatusCode::ACCEPTED {
+            response.headers_mut().insert("preference-applied", HeaderValue::from_static("respond-async"));
         }
         Ok(response)
     }
@@ -110,10 +128,10 @@ impl Ingest {
         let body = one_event(parts, body)?;
         let draft = Draft::parse(&body)?;
         let tenant = tenant_of(grant, &draft)?;
-        let now = self.clock.now();
+        let now = self.acceptor.clock.now();
         let oldest = (!grant.also(Scope::EventsBackfill)).then(|| now.minus_days(limits::PAST_DAYS_DEFAULT));
-        let sending = Sending { grant, now, idempotency_key: None };
-        let accepted = self.apply(&draft, sending, &tenant, oldest)?;
+        let sending = Sending { grant, now, idempotency_key: None, message_id: None };
+        let accepted = self.acceptor.apply(&draft, sending, &tenant, oldest)?;
         if let Some(out_of_range) = accepted.out_of_range {
             return Err(out_of_range);
         }
@@ -127,112 +145,66 @@ impl Ingest {
         ))
     }
 
-    /// Accepts one event, or finds that it was accepted before.
-    pub(crate) async fn accept(&self, sending: Sending<'_>, draft: Draft<'_>) -> Result<Receipt> {
-        let id = tenant_of(sending.grant, &draft)?;
-        let tenant = self.tenants.find_or_create(sending.grant, &id).await?;
-        let oldest = match tenant.record().past_days {
-            Some(days) if !sending.grant.also(Scope::EventsBackfill) => Some(sending.now.minus_days(days)),
-            _ => None,
-        };
-        let accepted = self.apply(&draft, sending, tenant.id(), oldest)?;
-        self.store(&tenant, sending, accepted).await
-    }
-
-    fn apply(
+    /// Stores one event, or finds that it was stored before; puts it into the queue if that is asked for or if the
+    /// stores do not answer.
+    pub(crate) async fn accept(
         &self,
-        draft: &Draft<'_>,
         sending: Sending<'_>,
-        tenant: &TenantId,
-        oldest: Option<Timestamp>,
-    ) -> Result<Accepted> {
-        draft.accept(&Terms {
-            tenant,
-            key_id: sending.grant.key_id(),
-            now: sending.now,
-            id_secret: &self.secrets.id_secret(tenant),
-            random: match sending.idempotency_key {
-                Some(key) => self.secrets.idempotent_bits(tenant, key),
-                None => self.random.bits(),
-            },
-            oldest,
-        })
-    }
-
-    async fn store(&self, tenant: &Tenant, sending: Sending<'_>, accepted: Accepted) -> Result<Receipt> {
-        let Accepted { record, warnings, remember, occurred_at_defaulted, out_of_range } = accepted;
-        let name = match (remember, sending.idempotency_key) {
-            (Some(_), Some(_)) => return Err(two_names()),
-            (Some(external_id), None) => Some(Remember::external_id_name(&external_id)),
-            (None, Some(key)) => Some(Remember::idempotency_key_name(key)),
-            (None, None) => None,
-        };
-        // What was received until then the hot store may have forgotten; it may have been dated ahead.
-        let forgotten = sending.now.minus_days(tenant.record().hot_days);
-        if record.occurred_at <= forgotten.plus_ms(limits::FUTURE_MS_MAX)
-            && let Some(stored) = self.places.forgotten_record(tenant, record.id, forgotten).await?
-        {
-            return replay(stored, &record, occurred_at_defaulted, warnings);
-        }
-        if let Some(out_of_range) = out_of_range {
-            // A retry may come when its event has grown too old: what is stored stays acknowledged.
-            return match self.hot.record(tenant, record.id).await? {
-                Some(stored) => replay(stored, &record, occurred_at_defaulted, warnings),
-                None => Err(out_of_range),
-            };
-        }
-        self.note_late_day(tenant, &record).await?;
-        let put = Put {
-            expires: record.received_at.plus_days(tenant.record().hot_days),
-            remember: name.map(|name| Remember {
-                name,
-                now: sending.now,
-                until: sending.now.plus_ms(limits::REMEMBERED_MS),
-            }),
-            record,
-        };
-        // A crash right after this line leaves a stored record without an answer: the retry finds it.
-        let outcome = self.hot.put(tenant, &put).await?;
-        let record = put.record;
-        match outcome {
-            PutOutcome::Stored => Ok(Receipt { record, replayed: false, warnings }),
-            PutOutcome::Exists(stored) | PutOutcome::Remembered(stored) => {
-                replay(stored, &record, occurred_at_defaulted, warnings)
+        draft: &Draft<'_>,
+        respond_async: bool,
+    ) -> Result<Outcome> {
+        let arrival = self.acceptor.arrival(sending, draft).await?;
+        let spilled = arrival.to_spilled();
+        match spilled {
+            Some(spilled) if respond_async => self.queue(&spilled, arrival.warnings).await,
+            Some(spilled) => {
+                let warnings = arrival.warnings.clone();
+                match self.acceptor.store(arrival).await {
+                    // Stored or not, nobody knows: the queue brings it to the same put, which stores nothing twice.
+                    Err(error) if is_passing(&error) => {
+                        tracing::warn!(%error, "an event goes onto the queue");
+                        self.queue(&spilled, warnings).await
+                    }
+                    stored => stored.map(Outcome::Stored),
+                }
             }
+            None => self.acceptor.store(arrival).await.map(Outcome::Stored),
         }
     }
 
-    /// Notes, once per process, that records of another day than today's are received: reconcile and listings
-    /// find them by that. It comes before the put, so that no record is ever without its note.
-    async fn note_late_day(&self, tenant: &Tenant, record: &Record) -> Result<()> {
-        let (received, occurred) = (record.received_at.day(), record.occurred_at.day());
-        if received == occurred || self.noted.contains(tenant.id(), received, occurred) {
-            return Ok(());
-        }
-        self.hot.mark_late(tenant, received, occurred).await?;
-        self.noted.insert(tenant.id(), received, occurred);
-        Ok(())
+    async fn queue(&self, spilled: &Spilled, warnings: Vec<FieldProblem>) -> Result<Outcome> {
+        // A crash right after this line leaves the event in the queue and unacknowledged, as after a put.
+        self.spill.send(spilled.to_message(&self.acceptor.secrets)).await?;
+        Ok(Outcome::Queued { id: spilled.record.id.shown(), warnings })
     }
 }
 
-/// The original receipt, if the content is the same.
-fn replay(
-    stored: Record,
-    sent: &Record,
-    occurred_at_defaulted: bool,
-    warnings: Vec<FieldProblem>,
-) -> Result<Receipt> {
-    if same_content(stored.leaf.as_bytes(), sent.leaf.as_bytes(), occurred_at_defaulted) {
-        return Ok(Receipt { record: stored, replayed: true, warnings });
+fn receipt_response(receipt: Receipt) -> Result<Response> {
+    let status = if receipt.replayed { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = answers::json(
+        status,
+        &AcceptedJson {
+            success: true,
+            id: receipt.record.id.shown(),
+            event: wire::event_json(&receipt.record, Integrity::Recorded)?,
+            receipt: ReceiptJson::of(&receipt.record),
+            warnings: WarningJson::all(receipt.warnings),
+        },
+    );
+    if receipt.replayed {
+        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
     }
-    Err(Error::new(
-        Code::EventConflict,
-        format!(
-            "`{}` was accepted at {} with other content: another event needs another id",
-            stored.id.shown(),
-            stored.received_at
-        ),
-    ))
+    Ok(response)
+}
+
+/// Whether the request asks to be answered before its events are stored (RFC 7240 §4.1). Preferences we do not know
+/// are ignored, as the RFC has it.
+pub(crate) fn prefers_async(parts: &Parts) -> bool {
+    let values = parts.headers.get_all("prefer").iter();
+    let preferences = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    preferences
+        .map(|preference| preference.split([';', '=']).next().unwrap_or_default().trim())
+        .any(|name| name.eq_ignore_ascii_case("respond-async"))
 }
 
 fn one_event(parts: &Parts, body: Bytes) -> Result<Bytes> {
@@ -243,21 +215,6 @@ fn one_event(parts: &Parts, body: Bytes) -> Result<Bytes> {
         ));
     }
     body::unpacked(&parts.headers, body, limits::EVENT_BODY_BYTES_MAX, Code::EventTooLarge)
-}
-
-/// The tenant of an event: the key's, or the one the event names.
-pub(crate) fn tenant_of(grant: &Grant, draft: &Draft<'_>) -> Result<TenantId> {
-    if grant.bound_tenant().is_none() && draft.tenant().is_none() {
-        return Err(Error::new(Code::ValidationFailed, "the event names no tenant").with_problems(vec![
-            FieldProblem {
-                pointer: "/tenant_id".to_owned(),
-                code: "required",
-                detail: "a platform key must say whose event this is".to_owned(),
-                suggestion: None,
-            },
-        ]));
-    }
-    grant.choose(draft.tenant(), "tenant_id")
 }
 
 fn idempotency_key(parts: &Parts) -> Result<Option<String>> {
@@ -283,11 +240,4 @@ pub(crate) fn refuse_idempotency_key(parts: &Parts) -> Result<()> {
             "a batch takes no `Idempotency-Key`: give each event an `id` of its own",
         )),
     }
-}
-
-fn two_names() -> Error {
-    Error::new(
-        Code::BadParameter,
-        "an event with an id of your own is remembered by that id: leave `Idempotency-Key` out",
-    )
 }

@@ -1,20 +1,22 @@
 //! A batch: each event on its own, one bad event never costs the others.
 
-use crate::Ingest;
-use crate::accept::{Receipt, ReceiptJson, Sending, WarningJson, refuse_idempotency_key, tenant_of};
+use crate::accept::{Outcome, ReceiptJson, WarningJson, prefers_async, refuse_idempotency_key};
 use crate::body::{self, Media};
+use crate::{Counts, Ingest};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
-use http::StatusCode;
 use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use stele::access::Grant;
 use stele::error::{Code, Error, Result};
 use stele::event::{BatchForm, Draft, batch_items};
 use stele::limits;
 use stele::ports::Remember;
 use stele::problem::Problem;
+use stele_adapters::acceptor::{Sending, tenant_of};
 use stele_adapters::http::{self as answers, Response};
 
 /// Puts under way at once for one batch.
@@ -24,6 +26,7 @@ const PUTS_AT_ONCE: usize = 32;
 struct BatchJson<'a> {
     accepted: usize,
     replayed: usize,
+    queued: usize,
     rejected: usize,
     results: Vec<ItemJson<'a>>,
 }
@@ -67,10 +70,12 @@ impl Ingest {
                 ),
             ));
         }
-        let sending = Sending { grant, now: self.clock.now(), idempotency_key: None };
+        let sending =
+            Sending { grant, now: self.acceptor.clock.now(), idempotency_key: None, message_id: None };
+        let respond_async = prefers_async(parts);
         let accepting: Vec<_> = in_groups(grant, &items)
             .into_iter()
-            .map(|group| self.accept_group(sending, group).boxed())
+            .map(|group| self.accept_group(sending, group, respond_async).boxed())
             .collect();
         let mut outcomes: Vec<(usize, _)> = stream::iter(accepting)
             .buffer_unordered(PUTS_AT_ONCE)
@@ -81,7 +86,7 @@ impl Ingest {
             .collect();
         outcomes.sort_by_key(|(index, _)| *index);
 
-        let mut answer = BatchJson { accepted: 0, replayed: 0, rejected: 0, results: Vec::new() };
+        let mut answer = BatchJson { accepted: 0, replayed: 0, queued: 0, rejected: 0, results: Vec::new() };
         let errors: Vec<Option<&Error>> = outcomes.iter().map(|(_, o)| o.as_ref().err()).collect();
         for error in errors.iter().flatten().filter(|e| e.code().status() >= 500) {
             tracing::error!(request_id, %error, "an event of a batch was not stored");
@@ -96,7 +101,13 @@ impl Ingest {
                 error: error.map(Problem::of_item),
             };
             match outcome {
-                Ok(receipt) => {
+                Ok(Outcome::Queued { id, warnings }) => {
+                    item.status = 202;
+                    item.id = Some(id.clone());
+                    item.warnings = WarningJson::all(warnings.clone());
+                    answer.queued += 1;
+                }
+                Ok(Outcome::Stored(receipt)) => {
                     item.status = if receipt.replayed { 200 } else { 201 };
                     item.id = Some(receipt.record.id.shown());
                     item.receipt = Some(ReceiptJson::of(&receipt.record));
@@ -110,17 +121,39 @@ impl Ingest {
             }
             answer.results.push(item);
         }
-        Ok(answers::json(StatusCode::OK, &answer))
+        let mut response = answers::json(StatusCode::OK, &answer);
+        response.extensions_mut().insert(Counts {
+            accepted: answer.accepted as u64,
+            replayed: answer.replayed as u64,
+            queued: answer.queued as u64,
+            rejected: answer.rejected as u64,
+        });
+        if respond_async {
+            response.headers_mut().insert("preference-applied", HeaderValue::from_static("respond-async"));
+        }
+        Ok(response)
     }
 
-    /// Accepts events that go by one id, one after the other in the order they were sent.
-    async fn accept_group(&self, sending: Sending<'_>, group: Group<'_>) -> Vec<(usize, Result<Receipt>)> {
+    /// Accepts events that go by one id, one after the other in the order they were sent. A panic costs the event it
+    /// happens at, not the batch.
+    async fn accept_group(
+        &self,
+        sending: Sending<'_>,
+        group: Group<'_>,
+        respond_async: bool,
+    ) -> Vec<(usize, Result<Outcome>)> {
         let mut outcomes = Vec::with_capacity(group.len());
         for (index, draft) in group {
-            let outcome = match draft {
-                Ok(draft) => self.accept(sending, draft).await,
-                Err(error) => Err(error),
+            let accepting = async {
+                match draft {
+                    Ok(draft) => self.accept(sending, &draft, respond_async).await,
+                    Err(error) => Err(error),
+                }
             };
+            let outcome = AssertUnwindSafe(accepting).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| {
+                Err(Error::new(Code::Internal, "an event of the batch could not be processed"))
+            });
             outcomes.push((index, outcome));
         }
         outcomes

@@ -24,6 +24,8 @@ pub(crate) fn media(headers: &HeaderMap) -> Result<Media> {
     match essence.as_str() {
         // The last is what curl says of `-d`: a JSON text is one whatever its sender calls it.
         "application/json" | "text/json" | "" | "application/x-www-form-urlencoded" => Ok(Media::Json),
+        // How a packed body gets through API Gateway unharmed: it takes JSON for text.
+        "application/gzip" | "application/octet-stream" => Ok(Media::Json),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Media::NdJson),
         other if other.starts_with("application/") && other.ends_with("+json") => Ok(Media::Json),
         other => Err(Error::new(
@@ -49,8 +51,9 @@ pub(crate) fn unpacked(headers: &HeaderMap, body: Bytes, bytes_max: usize, too_l
             // One byte more than allowed tells a body that is too long from one that just fits.
             let mut limited = MultiGzDecoder::new(body.as_ref()).take(bytes_max as u64 + 1);
             limited.read_to_end(&mut out).map_err(|e| {
-                Error::new(Code::MalformedJson, "the body says it is gzip, but it does not unpack")
-                    .with_source(e)
+                let detail = "the body says it is gzip, but it does not unpack; API Gateway spoils packed bodies \
+                              sent as `application/json`: send `application/gzip` or `application/x-ndjson`";
+                Error::new(Code::MalformedJson, detail).with_source(e)
             })?;
             if out.len() > bytes_max { Err(refuse()) } else { Ok(out.into()) }
         }

@@ -1,78 +1,62 @@
 //! The ingest function: events in, receipts out.
 //!
-//! It answers 201 only after the hot store has the record durably. It knows neither segments nor logs; sealing
-//! follows the hot store's stream.
+//! It answers 201 only after the hot store has the record durably, and 202 only after the queue has it. It knows
+//! neither segments nor logs; sealing follows the hot store's stream.
 
 mod accept;
 mod batch;
 mod body;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use stele::access::Secrets;
+use std::sync::Arc;
 use stele::error::{Code, Error, Result};
-use stele::id::TenantId;
-use stele::ports::{Clock, HotStore, Random};
+use stele::ports::Outbox;
 use stele::routes::{Endpoint, match_route};
-use stele::time::Day;
+use stele_adapters::acceptor::Acceptor;
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::http::{Request, Response, refusal, request_id, with_request_id};
-use stele_adapters::places::Places;
-use stele_adapters::tenants::TenantCache;
 
-/// Accepts events. Clients and caches live as long as it does: make one per cold start.
+/// Answers requests that send events. Clients and caches live as long as it does: make one per cold start.
 pub struct Ingest {
-    /// Where records go.
-    pub hot: Arc<dyn HotStore>,
-    /// Whether an id older than the hot window is in the log already.
-    pub places: Arc<Places>,
+    /// What stores them.
+    pub acceptor: Acceptor,
     /// Who sends.
     pub authenticator: Arc<Authenticator>,
-    /// Whose they are.
-    pub tenants: Arc<TenantCache>,
-    /// The time of receipt.
-    pub clock: Arc<dyn Clock>,
-    /// The random bits of ids.
-    pub random: Arc<dyn Random>,
-    /// The secrets under which external ids become ids.
-    pub secrets: Secrets,
-    /// The late days this process has noted, so that each is written once.
-    pub noted: NotedDays,
+    /// Where events wait that can't be stored at once, or that their sender will not wait for.
+    pub spill: Arc<dyn Outbox>,
 }
 
-/// Late days already noted: (tenant, received, occurred).
-#[derive(Default)]
-pub struct NotedDays(Mutex<HashSet<(TenantId, Day, Day)>>);
+/// What became of the events of a request; an answer carries it among its extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Stored now.
+    pub accepted: u64,
+    /// Stored before.
+    pub replayed: u64,
+    /// Put into the queue.
+    pub queued: u64,
+    /// Refused.
+    pub rejected: u64,
+}
 
-/// Noted days kept; beyond it all are forgotten and noted again, which is idempotent.
-const NOTED_MAX: usize = 100_000;
-
-impl NotedDays {
-    pub(crate) fn contains(&self, tenant: &TenantId, received: Day, occurred: Day) -> bool {
-        self.locked().contains(&(tenant.clone(), received, occurred))
-    }
-
-    pub(crate) fn insert(&self, tenant: &TenantId, received: Day, occurred: Day) {
-        let mut noted = self.locked();
-        if noted.len() >= NOTED_MAX {
-            noted.clear();
-        }
-        noted.insert((tenant.clone(), received, occurred));
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashSet<(TenantId, Day, Day)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Counts {
+    /// Of an answer.
+    pub fn of(response: &Response) -> Counts {
+        response.extensions().get().copied().unwrap_or_default()
     }
 }
 
 impl Ingest {
     /// Answers one request. It never panics and always carries a `Request-Id`.
     pub async fn handle(&self, request: Request) -> Response {
-        let request_id = request_id(&request, self.random.as_ref());
+        let request_id = request_id(&request, self.acceptor.random.as_ref());
         let (parts, body) = request.into_parts();
         let answer = match self.route(&parts, body, &request_id).await {
             Ok(response) => response,
-            Err(error) => refusal(&parts, &error, &request_id),
+            Err(error) => {
+                let mut refusal = refusal(&parts, &error, &request_id);
+                refusal.extensions_mut().insert(Counts { rejected: 1, ..Counts::default() });
+                refusal
+            }
         };
         with_request_id(answer, &request_id)
     }
@@ -99,6 +83,7 @@ impl Ingest {
             Endpoint::ListEvents
             | Endpoint::Export
             | Endpoint::Event
+            | Endpoint::Refused
             | Endpoint::Usage
             | Endpoint::Checkpoint
             | Endpoint::LogKeys

@@ -326,7 +326,7 @@ mod tests {
     use stele::ports::{HotStore, Put, PutOutcome, Tenants};
     use stele::time::Timestamp;
     use stele_adapters::contract::sample::{record, tenant, tenant_record};
-    use stele_adapters::contract::{api_keys, heads, hot, tenants};
+    use stele_adapters::contract::{api_keys, heads, hot, refusals, tenants};
 
     const START_MS: u64 = 1_767_225_600_000;
 
@@ -335,6 +335,7 @@ mod tests {
         tenants::suite(dynamo.store(), "d").await;
         api_keys::suite(dynamo.store(), "d").await;
         heads::suite(dynamo.store(), "d").await;
+        refusals::suite(dynamo.store(), "d").await;
     }
 
     async fn put(dynamo: &EmbeddedDynamo, n: u64, expires: Timestamp) {

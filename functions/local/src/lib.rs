@@ -1,13 +1,15 @@
 //! The local runner: the same handlers as on AWS, in one process and one data folder.
 //!
-//! `DATA/dynamodb.sqlite` is the database, `DATA/archive` the write-once folder, `DATA/secrets` what must never
-//! be lost. It adds nothing to what the handlers do: it listens, feeds the stream to seal, and stops cleanly.
+//! `DATA/dynamodb.sqlite` is the database, `DATA/archive` the write-once folder, `DATA/spill` the queue of what waits,
+//! `DATA/secrets` what must never be lost. It adds nothing to what the handlers do: it listens, feeds the stream to seal, and stops cleanly.
 
 pub mod dynoxide;
 pub mod secrets;
 mod listener;
+mod draining;
 mod sealing;
 
+use crate::draining::Draining;
 use crate::dynoxide::EmbeddedDynamo;
 use crate::listener::Functions;
 use crate::sealing::Sealing;
@@ -21,16 +23,20 @@ use stele::access::{ApiKey, KeyHash, Scope};
 use stele::error::{Code, Error, Result};
 use stele::id::TenantId;
 use stele::limits;
-use stele::ports::{Clock, LockedObjects, Random};
+use stele::ports::{Backlog, Clock, Inbox, LockedObjects, Outbox, Random};
 use stele::public_key::PublicKey;
 use stele::tlog::hash::Hash;
+use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{SystemClock, SystemRandom};
 use stele_adapters::folder::LockedFolder;
+use stele_adapters::folder_queue::FolderQueue;
 use stele_adapters::memory_objects::MemoryObjects;
+use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::places::Places;
 use stele_adapters::tenants::TenantCache;
-use stele_ingest::{Ingest, NotedDays};
+use stele_drain::Drain;
+use stele_ingest::Ingest;
 use stele_query::Query;
 use stele_seal::{Rebuild, Rebuilt, Seal, SealSettings};
 use tokio::net::TcpListener;
@@ -66,10 +72,24 @@ pub struct Runner {
     keys: Vec<ShownKey>,
     listener: TcpListener,
     functions: Arc<Functions>,
-    stop: watch::Sender<bool>,
+    stop: Stop,
+    draining: JoinHandle<()>,
     sealing: JoinHandle<()>,
     /// Keeps other processes out of the data folder.
     _claim: Option<File>,
+}
+
+/// Tells the tasks beside the listener to end.
+struct Stop {
+    draining: watch::Sender<bool>,
+    sealing: watch::Sender<bool>,
+}
+
+/// The spill queue's three ends.
+struct Queue {
+    outbox: Arc<dyn Outbox>,
+    inbox: Arc<dyn Inbox>,
+    backlog: Arc<dyn Backlog>,
 }
 
 /// The write-once folder of a data folder.
@@ -163,6 +183,20 @@ impl Installation {
         Ok(Installation { claim, dynamo, objects, stored, clock, random })
     }
 
+    fn queue(&self, data: Option<&Path>) -> Result<Queue> {
+        Ok(match data {
+            Some(data) => {
+                let queue = FolderQueue::open(data.join("spill"), self.clock.clone(), self.random.clone())?;
+                let queue = Arc::new(queue);
+                Queue { outbox: queue.clone(), inbox: queue.clone(), backlog: queue }
+            }
+            None => {
+                let queue = Arc::new(MemoryQueue::new(self.clock.clone()));
+                Queue { outbox: queue.clone(), inbox: queue.clone(), backlog: queue }
+            }
+        })
+    }
+
     fn places(&self) -> Arc<Places> {
         Arc::new(Places::new(Arc::new(self.dynamo.store().clone()), self.objects.clone()))
     }
@@ -209,26 +243,32 @@ impl Runner {
         let authenticator = Arc::new(authenticator);
         let tenants = Arc::new(TenantCache::new(store.clone(), clock.clone(), secrets.clone(), LOG_NAME));
         let places = installation.places();
-        let ingest = Ingest {
+        let acceptor = || Acceptor {
             hot: store.clone(),
             places: places.clone(),
-            authenticator: authenticator.clone(),
             tenants: tenants.clone(),
             clock: clock.clone(),
             random: random.clone(),
             secrets: secrets.clone(),
             noted: NotedDays::default(),
         };
+        let queue = installation.queue(settings.data.as_deref())?;
+        let ingest =
+            Ingest { acceptor: acceptor(), authenticator: authenticator.clone(), spill: queue.outbox };
+        let drain =
+            Drain { acceptor: acceptor(), authenticator: authenticator.clone(), refusals: store.clone() };
         let query = Query {
             hot: store.clone(),
             heads: store.clone(),
-            keys: store,
-            places,
-            tenants,
+            keys: store.clone(),
+            refusals: store.clone(),
+            backlogs: vec![queue.backlog],
+            places: places.clone(),
+            tenants: tenants.clone(),
             authenticator,
             clock: clock.clone(),
-            random,
-            secrets,
+            random: random.clone(),
+            secrets: secrets.clone(),
             public_keys: vec![PublicKey::of_seed(&installation.stored.signing_seed)],
             env: "local".to_owned(),
         };
@@ -236,12 +276,15 @@ impl Runner {
         let sealing = Sealing {
             dynamo: installation.dynamo.clone(),
             seal: installation.seal(),
-            clock,
+            clock: clock.clone(),
             sealed_through: settings.data.as_ref().map(|d| d.join("sealed-through")),
         };
         let functions = Arc::new(Functions { ingest, query });
+        let draining = tokio::spawn(Draining { drain, inbox: queue.inbox }.run(stopped));
+        let (stop_sealing, stopped) = watch::channel(false);
         let sealing = tokio::spawn(sealing.run(stopped));
-        Ok(Runner { address, keys, listener, functions, stop, sealing, _claim: installation.claim })
+        let stop = Stop { draining: stop, sealing: stop_sealing };
+        Ok(Runner { address, keys, listener, functions, stop, draining, sealing, _claim: installation.claim })
     }
 
     /// Where it listens.
@@ -257,8 +300,10 @@ impl Runner {
     /// Answers requests until told to stop; then finishes those under way and seals what is accepted.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         listener::serve(self.listener, self.functions, shutdown).await;
-        // Nobody listens when sealing has ended early, which the next line tells.
-        let _told = self.stop.send(true);
+        // Nobody listens when a task has ended early, which waiting for it tells. What is drained last is sealed too.
+        let _told = self.stop.draining.send(true);
+        self.draining.await.map_err(|e| Error::new(Code::Internal, "draining ended early").with_source(e))?;
+        let _told = self.stop.sealing.send(true);
         self.sealing.await.map_err(|e| Error::new(Code::Internal, "sealing ended early").with_source(e))
     }
 }

@@ -8,6 +8,7 @@ mod listing;
 mod export;
 mod log;
 mod keys;
+mod refused;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use stele::access::{Grant, Secrets, Tenant};
 use stele::id::EventId;
 use stele::openapi;
-use stele::ports::{ApiKeys, Clock, Heads, HotStore, Random};
+use stele::ports::{ApiKeys, Backlog, Clock, Heads, HotStore, Random, Refusals};
 use stele::public_key::PublicKey;
 use stele::query::tenant_parameter;
 use stele::routes::{Endpoint, Parameters, PathParameters, Route, match_route};
@@ -39,6 +40,10 @@ pub struct Query {
     pub places: Arc<Places>,
     /// API keys at rest.
     pub keys: Arc<dyn ApiKeys>,
+    /// What was refused after it was acknowledged.
+    pub refusals: Arc<dyn Refusals>,
+    /// Queues in which events may wait that are acknowledged and not yet found.
+    pub backlogs: Vec<Arc<dyn Backlog>>,
     /// Who asks.
     pub authenticator: Arc<Authenticator>,
     /// About whom.
@@ -74,6 +79,7 @@ impl Query {
             Endpoint::ListEvents => self.list(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Export => self.export(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::Refused => self.refused(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Checkpoint => self.checkpoint(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::LogKeys => self.log_keys(&self.granted(route, parts).await?, &parameters).await,

@@ -2,6 +2,7 @@
 
 use crate::Query;
 use crate::scan::{Scan, days};
+use futures_util::future::{join, join_all};
 use http::StatusCode;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -44,8 +45,8 @@ struct Searched {
     from: Timestamp,
     #[serde(serialize_with = "time")]
     to: Timestamp,
-    /// Whether nothing that was asked for can be missing: false for a page cut short before it was full, and
-    /// where the hot store has begun to forget.
+    /// Whether nothing that was asked for can be missing: false for a page cut short before it was full, where the
+    /// hot store has begun to forget, and while acknowledged events wait in a queue.
     complete: bool,
 }
 
@@ -88,7 +89,9 @@ impl Query {
     pub(crate) async fn list(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
         let request = ListRequest::parse(parameters)?;
         let now = self.clock.now();
-        let tenant = self.tenant(grant, parameters).await?;
+        // Asked before anything is read: what leaves a queue meanwhile is then found.
+        let (tenant, waiting) = join(self.tenant(grant, parameters), self.waiting()).await;
+        let tenant = tenant?;
         let id = grant.choose(request.tenant_id.as_ref(), "tenant_id")?;
         let key = CursorKey::new(&self.secrets, &id, &request.filter, request.order);
         let (cursor, offset) = match &request.start {
@@ -116,12 +119,13 @@ impl Query {
         let seal = |(last, skip): (EventId, usize)| {
             key.seal(&Cursor { issued_at, as_of, last, skip: u32::try_from(skip).unwrap_or(u32::MAX) })
         };
-        let searched = match &tenant {
+        let mut searched = match &tenant {
             Some(tenant) => {
                 self.searched(tenant, &request, cursor, next.map(|(id, _)| id), &found, as_of, now).await?
             }
             None => Searched { from: now, to: now.plus_ms(limits::FUTURE_MS_MAX), complete: true },
         };
+        searched.complete &= !waiting;
         let counted = cursor.is_none().then(|| Counted {
             total: found.total.min(limits::TOTAL_EXACT_MAX),
             total_is: if found.ended && found.total <= limits::TOTAL_EXACT_MAX {
@@ -152,6 +156,12 @@ impl Query {
             },
         };
         Ok(json(StatusCode::OK, &page))
+    }
+
+    /// Whether acknowledged events may wait where no search finds them. A queue that does not answer may hold some.
+    async fn waiting(&self) -> bool {
+        let asked = self.backlogs.iter().map(|backlog| backlog.waiting());
+        join_all(asked).await.into_iter().any(|waiting| waiting.unwrap_or(true))
     }
 
     async fn find(

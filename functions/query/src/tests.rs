@@ -11,7 +11,7 @@ use stele::access::{ApiKey, Grant, KeyHash, Scope, Secrets, Tenant};
 use stele::canonical::canonicalize;
 use stele::id::{EventId, TenantId};
 use stele::limits;
-use stele::ports::{Clock, Heads, HotStore, Put};
+use stele::ports::{Clock, Heads, HotStore, Inbox, Outbox, Put, Refusals};
 use stele::public_key::PublicKey;
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
@@ -19,9 +19,11 @@ use stele::time::Timestamp;
 use stele::tlog::hash::{Hash, LeafIndex};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{ManualClock, SeededRandom};
+use stele_adapters::contract::refusals;
 use stele_adapters::http::{REQUEST_ID, Request, Response};
 use stele_adapters::memory::MemoryStore;
 use stele_adapters::memory_objects::MemoryObjects;
+use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::places::Places;
 use stele_adapters::tenants::TenantCache;
 
@@ -36,6 +38,7 @@ struct World {
     query: Query,
     store: Arc<MemoryStore>,
     clock: Arc<ManualClock>,
+    queue: Arc<MemoryQueue>,
 }
 
 fn now() -> Timestamp {
@@ -58,6 +61,7 @@ impl World {
         let store = Arc::new(MemoryStore::new());
         let clock = Arc::new(ManualClock::new(now().minus_days(10)));
         let secrets = Secrets::new([5; 32]);
+        let queue = Arc::new(MemoryQueue::new(clock.clone()));
         let mut authenticator = Authenticator::new(store.clone(), clock.clone());
         for (text, tenant) in [("platform", None), ("acme-key", Some("acme")), ("globex-key", Some("globex"))]
         {
@@ -70,6 +74,8 @@ impl World {
             heads: store.clone(),
             places: Arc::new(Places::new(store.clone(), Arc::new(MemoryObjects::new()))),
             keys: store.clone(),
+            refusals: store.clone(),
+            backlogs: vec![queue.clone()],
             authenticator: Arc::new(authenticator),
             tenants: Arc::new(TenantCache::new(store.clone(), clock.clone(), secrets.clone(), "log.example")),
             clock: clock.clone(),
@@ -78,7 +84,7 @@ impl World {
             public_keys: vec![PublicKey::of_seed(&[7; 32])],
             env: "test".into(),
         };
-        World { query, store, clock }
+        World { query, store, clock, queue }
     }
 
     async fn tenant(&self, id: &str) -> Tenant {
@@ -497,4 +503,53 @@ async fn requests_that_lead_nowhere_say_why() {
     assert_eq!((status, &page["events"], &page["next_cursor"]), (StatusCode::OK, &json!([]), &Value::Null));
     assert_eq!(world.read("/v1/usage", "acme-key").await.1["events_this_month"], 0);
     assert_eq!(world.clock.now(), now().minus_days(10));
+}
+
+#[tokio::test]
+async fn a_search_says_that_it_may_be_incomplete_while_events_wait() {
+    let world = World::new();
+    world.tenant("acme").await;
+    let complete = async || world.read("/v1/events", "acme-key").await.1["searched"]["complete"].clone();
+    assert_eq!(complete().await, true);
+    world.queue.send("x".to_owned()).await.unwrap();
+    assert_eq!(complete().await, false);
+    world.queue.delete("m-1").await.unwrap();
+    assert_eq!(complete().await, true);
+}
+
+#[tokio::test]
+async fn refusals_are_listed_to_their_own_tenant_in_pages_and_the_rest_to_platform_keys() {
+    let world = World::new();
+    let (acme, globex) = (world.tenant("acme").await, world.tenant("globex").await);
+    for n in 0..3 {
+        world.store.refuse(&refusals::sample(Some(&acme), n)).await.unwrap();
+    }
+    world.store.refuse(&refusals::sample(Some(&globex), 7)).await.unwrap();
+    world.store.refuse(&refusals::sample(None, 8)).await.unwrap();
+    let listed = async |path: &str, key: &str| {
+        let (status, page) = world.read(path, key).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        let ids =
+            page["refused"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap()[25..].to_owned());
+        (ids.collect::<Vec<_>>(), page["next_cursor"].as_str().map(|c| c.replace('#', "%23")))
+    };
+    let (first, cursor) = listed("/v1/refused?limit=2", "acme-key").await;
+    assert_eq!(first, ["m2", "m1"]);
+    let (rest, end) = listed(&format!("/v1/refused?limit=2&cursor={}", cursor.unwrap()), "acme-key").await;
+    assert_eq!((rest, end), (vec!["m0".to_owned()], None));
+    assert_eq!(listed("/v1/refused?tenant_id=globex", "platform").await.0, ["m7"]);
+    assert_eq!(listed("/v1/refused", "platform").await.0, ["m8"]);
+    assert_eq!(world.read("/v1/refused?tenant_id=globex", "acme-key").await.0, StatusCode::FORBIDDEN);
+    for (path, code) in [
+        ("/v1/refused?limit=0", "bad_parameter"),
+        ("/v1/refused?limit=101", "bad_parameter"),
+        ("/v1/refused?cursor=x", "bad_cursor"),
+        ("/v1/refused?offset=1", "bad_parameter"),
+    ] {
+        assert_eq!(world.read(path, "acme-key").await.1["code"], code, "{path}");
+    }
+    let (_, page) = world.read("/v1/refused?limit=1", "acme-key").await;
+    let shown = &page["refused"][0];
+    assert_eq!((&shown["code"], &shown["event_id"]), (&json!("event_conflict"), &json!("evt_1")));
+    assert_eq!(shown["event"], "{\"a\":\"ü\"}");
 }

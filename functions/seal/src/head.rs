@@ -112,7 +112,7 @@ impl Seal {
                 let end = match ObjectKey::parse(&object.key) {
                     Some(Object::Segment { first, .. }) => first.size_after(),
                     Some(Object::Checkpoint { size, .. } | Object::Manifest { size, .. }) => size,
-                    Some(Object::PublicKey { .. }) | None => TreeSize::ZERO,
+                    Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) | None => TreeSize::ZERO,
                 };
                 if end > head.size() {
                     let next = segment_key(tenant, head.size().next_index());

@@ -8,9 +8,11 @@ mod head;
 mod publish;
 mod rebuild;
 mod sealing;
+mod triggers;
 
 pub use rebuild::{Rebuild, Rebuilt};
 pub use sealing::{Seal, SealSettings, Sealed};
+pub use triggers::TriggerOutcome;
 
 use aws_lambda_events::event::dynamodb::Event;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -40,6 +42,8 @@ pub struct Unsealed {
 pub struct BatchOutcome {
     /// Records that went into segments now.
     pub sealed: u64,
+    /// Segments they went into.
+    pub segments: u64,
     /// Records that were in the log before.
     pub replayed: u64,
     /// Tenants whose records are not all in the log.
@@ -68,7 +72,7 @@ impl Seal {
             .into_iter()
             .map(|(tenant, records)| {
                 async move {
-                    let sealed = self.seal_of(&tenant, &records).await;
+                    let sealed = self.seal_guarded(&tenant, &records).await;
                     (tenant, records, sealed)
                 }
                 .boxed()
@@ -80,6 +84,7 @@ impl Seal {
             match sealed {
                 Ok(sealed) => {
                     outcome.sealed += sealed.sealed;
+                    outcome.segments += sealed.segments;
                     outcome.replayed += sealed.replayed;
                 }
                 Err(error) => {

@@ -44,6 +44,8 @@ pub struct Seal {
 pub struct Sealed {
     /// Went into a segment now.
     pub sealed: u64,
+    /// So many segments.
+    pub segments: u64,
     /// Were in the log before, or twice in the batch.
     pub replayed: u64,
 }
@@ -108,6 +110,7 @@ impl Seal {
             let (committed, ours) = self.commit(tenant, &head, &waiting[..count]).await?;
             if ours {
                 outcome.sealed += count as u64;
+                outcome.segments += 1;
             }
             let ids: HashSet<EventId> = committed.ids.iter().copied().collect();
             waiting.retain(|r| !ids.contains(&r.id));

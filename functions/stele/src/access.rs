@@ -381,8 +381,34 @@ impl Secrets {
     /// The random bits of an event that has no id of its own but came with an `Idempotency-Key`: its retry gets
     /// the same ones.
     pub fn idempotent_bits(&self, tenant: &TenantId, key: &str) -> u128 {
-        let bytes = self.derive("stele idempotency key v1", &format!("{tenant}/{key}"));
+        self.bits("stele idempotency key v1", tenant, key)
+    }
+
+    /// The random bits of an event without an id that came in a queue's message: the same at every delivery.
+    pub fn message_bits(&self, tenant: &TenantId, message_id: &str) -> u128 {
+        self.bits("stele message v1", tenant, message_id)
+    }
+
+    fn bits(&self, purpose: &str, tenant: &TenantId, name: &str) -> u128 {
+        let bytes = self.derive(purpose, &format!("{tenant}/{name}"));
         bytes[..16].iter().fold(0, |bits, b| (bits << 8) | u128::from(*b))
+    }
+
+    /// The MAC by which drain knows ingest's messages.
+    pub fn spill_mac(&self, message: &[u8]) -> [u8; 32] {
+        self.spill_hmac(message).finalize().into_bytes().into()
+    }
+
+    /// Whether a MAC is that of a message, compared in constant time.
+    pub fn spill_mac_fits(&self, message: &[u8], mac: &[u8]) -> bool {
+        self.spill_hmac(message).verify_slice(mac).is_ok()
+    }
+
+    fn spill_hmac(&self, message: &[u8]) -> Hmac<Sha256> {
+        let key = self.derive("stele spill v1", "");
+        let mut hmac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
+        hmac.update(message);
+        hmac
     }
 
     /// The key that binds cursors to their tenant.

@@ -40,6 +40,11 @@ pub enum Object {
         /// The key's id in hexadecimal.
         key_id: String,
     },
+    /// A secret of the installation, encrypted under a key that is not in the bucket: whoever has both can rebuild.
+    WrappedSecret {
+        /// What it is for: lower-case letters.
+        purpose: String,
+    },
 }
 
 /// The key of a locked object.
@@ -71,6 +76,8 @@ pub const SEGMENTS: &str = "segments/";
 pub const CHECKPOINTS: &str = "checkpoints/";
 /// Where public keys lie.
 pub const PUBLIC_KEYS: &str = "keys/";
+/// Where wrapped secrets lie.
+pub const WRAPPED_SECRETS: &str = "secrets/";
 
 /// The prefix of a log's segments.
 pub fn segments_of(tenant: &TenantId, log: LogNumber) -> String {
@@ -96,6 +103,7 @@ impl Object {
                 format!("{}{:020}.manifest", checkpoints_of(tenant, *log), size.to_u64())
             }
             Object::PublicKey { key_id } => format!("{PUBLIC_KEYS}{key_id}.json"),
+            Object::WrappedSecret { purpose } => format!("{WRAPPED_SECRETS}{purpose}.wrapped"),
         })
     }
 }
@@ -112,6 +120,11 @@ fn parse(text: &str) -> Option<Object> {
             Some(size) => Object::Manifest { tenant, log, size: TreeSize::new(number(size)?) },
             None => Object::Checkpoint { tenant, log, size: TreeSize::new(number(name)?) },
         });
+    }
+    if let Some(rest) = text.strip_prefix(WRAPPED_SECRETS) {
+        let purpose = rest.strip_suffix(".wrapped")?;
+        let fits = !purpose.is_empty() && purpose.bytes().all(|c| c.is_ascii_lowercase());
+        return fits.then(|| Object::WrappedSecret { purpose: purpose.to_owned() });
     }
     let key_id = text.strip_prefix(PUBLIC_KEYS)?.strip_suffix(".json")?;
     let fits = !key_id.is_empty() && key_id.bytes().all(|c| c.is_ascii_alphanumeric());
@@ -148,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_key_or_not(text in "(segments/|checkpoints/|keys/)?(tenant_id=)?\\PC{0,60}") {
+        fn any_text_is_a_key_or_not(text in "(segments/|checkpoints/|keys/|secrets/)?(tenant_id=)?\\PC{0,60}") {
             let _ = ObjectKey::parse(&text);
         }
     }
@@ -161,8 +174,17 @@ mod tests {
             "segments/tenant_id=../log=0/00000000000000000000.parquet",
             "segments/tenant_id=a/log=0/x/00000000000000000000.parquet",
             "keys/../x.json",
+            "secrets/.wrapped",
+            "secrets/../x.wrapped",
         ] {
             assert_eq!(ObjectKey::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_wrapped_secret_is_named_by_its_purpose() {
+        let secret = Object::WrappedSecret { purpose: "signing".to_owned() };
+        assert_eq!(secret.key().as_str(), "secrets/signing.wrapped");
+        assert_eq!(ObjectKey::parse("secrets/signing.wrapped"), Some(secret));
     }
 }

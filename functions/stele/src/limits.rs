@@ -40,6 +40,11 @@ pub const EXPORT_EVENTS_MAX: usize = 10_000;
 /// Bytes of a synchronous export.
 pub const EXPORT_BYTES_MAX: usize = 5 * 1024 * 1024;
 
+/// Bytes of a message of a queue: SQS's limit when its size attribute is left alone.
+pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Refusals of a page, unless asked otherwise; and the most.
+pub const REFUSALS_LIMIT_MAX: usize = 100;
+
 /// Leaves of one segment.
 pub const SEGMENT_LEAVES_MAX: usize = 10_000;
 /// Days a segment is locked.

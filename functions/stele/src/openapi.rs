@@ -7,6 +7,7 @@ use crate::access::Scope;
 use crate::error::Code;
 use crate::limits;
 use crate::query::{ExportRequest, ListRequest};
+use crate::refusal::REFUSED_PARAMETERS;
 use crate::routes::{Endpoint, ROUTES, Route};
 use serde_json::{Map, Value, json};
 
@@ -80,6 +81,7 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::ListEvents => "listEvents",
         Endpoint::Export => "exportEvents",
         Endpoint::Event => "event",
+        Endpoint::Refused => "refused",
         Endpoint::Usage => "usage",
         Endpoint::Checkpoint => "checkpoint",
         Endpoint::LogKeys => "logKeys",
@@ -107,6 +109,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::Event | Endpoint::Usage | Endpoint::Checkpoint | Endpoint::LogKeys | Endpoint::ApiKeys => {
             tenant
         }
+        Endpoint::Refused => REFUSED_PARAMETERS,
         Endpoint::SendEvent
         | Endpoint::SendBatch
         | Endpoint::Validate
@@ -212,6 +215,7 @@ fn responses(endpoint: Endpoint) -> Value {
             "text/csv": {"schema": {"type": "string"}},
         }}}),
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
+        Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),
         Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
         Endpoint::Checkpoint => json!({"200": {
             "description": "A C2SP tlog-checkpoint as a signed note",
@@ -347,10 +351,11 @@ fn schemas() -> Value {
         },
         "BatchResult": {
             "type": "object",
-            "required": ["accepted", "replayed", "rejected", "results"],
+            "required": ["accepted", "replayed", "queued", "rejected", "results"],
             "properties": {
                 "accepted": count,
                 "replayed": count,
+                "queued": count,
                 "rejected": count,
                 "results": {"type": "array", "items": {
                     "type": "object",
@@ -395,6 +400,26 @@ fn schemas() -> Value {
                         "verified": optional_time,
                     },
                 },
+            },
+        },
+        "Refusals": {
+            "type": "object",
+            "required": ["refused", "next_cursor"],
+            "properties": {
+                "refused": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["id", "refused_at", "code", "detail", "errors", "event"],
+                    "properties": {
+                        "id": {"type": "string", "description": "When the message was sent, and which it was"},
+                        "event_id": text,
+                        "refused_at": time,
+                        "code": {"type": "string", "enum": codes},
+                        "detail": text,
+                        "errors": {"type": "array", "items": reference("Place")},
+                        "event": {"type": "string", "description": "The event as it was sent or queued"},
+                    },
+                }},
+                "next_cursor": {"type": ["string", "null"], "description": "`null` at the end"},
             },
         },
         "Usage": {

@@ -9,11 +9,14 @@ use crate::error::Result;
 use crate::id::{EventId, TenantId};
 use crate::layout::ObjectKey;
 use crate::record::Record;
+use crate::refusal::{Refusal, RefusalId};
 use crate::segment::{Head, IndexEntry};
+use crate::spill::Delivered;
 use crate::time::{Day, Timestamp};
 use crate::tlog::hash::{LeafIndex, TreeSize};
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -224,12 +227,17 @@ pub struct StoredObject {
 pub struct ListedObject {
     /// Its key.
     pub key: String,
+    /// Its first version.
+    pub version: String,
     /// Its size.
     pub bytes: u64,
 }
 
 /// Write-once objects: an Object Lock bucket, or a folder that behaves like one. There is no call to delete, to
 /// overwrite or to shorten a lock.
+///
+/// A key means its *first* version, whatever somebody with more rights than we have put over it: later versions and
+/// delete markers are neither read nor listed.
 #[async_trait]
 pub trait LockedObjects: Send + Sync {
     /// Creates an object unless the key is taken: atomic against all other writers, durable on return, locked
@@ -244,7 +252,58 @@ pub trait LockedObjects: Send + Sync {
     /// Reads an object whole. Strongly consistent.
     async fn object(&self, key: &ObjectKey) -> Result<Option<StoredObject>>;
 
+    /// Reads one version of an object whole; one request fewer than finding the first version. Strongly consistent.
+    async fn version(&self, key: &ObjectKey, version: &str) -> Result<Option<StoredObject>>;
+
+    /// Reads bytes `start..end` of a version, fewer where it ends before that; `None` if there is no such version.
+    async fn range(&self, key: &ObjectKey, version: &str, range: Range<u64>) -> Result<Option<Bytes>>;
+
     /// Keys with a prefix, in order, after `after`, at most `limit`; fewer means there are no more. Strongly
     /// consistent.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>>;
+}
+
+/// The sending end of a durable queue of texts, each delivered at least once, in any order.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Queues a text of at most [`limits::MESSAGE_BYTES_MAX`](crate::limits::MESSAGE_BYTES_MAX) bytes: durable on
+    /// return. Repeating it may queue it twice.
+    async fn send(&self, message: String) -> Result<()>;
+}
+
+/// The receiving end of such a queue, where nobody else does the receiving: for the local runner and tests. On AWS
+/// Lambda receives and deletes.
+#[async_trait]
+pub trait Inbox: Send + Sync {
+    /// Some messages, at most `limit`, perhaps none though there are some. They stay until they are deleted, and may
+    /// be delivered again until then.
+    async fn receive(&self, limit: usize) -> Result<Vec<Delivered>>;
+
+    /// Deletes a message by one of its deliveries. Idempotent.
+    async fn delete(&self, receipt: &str) -> Result<()>;
+}
+
+/// Whether work waits in a queue.
+#[async_trait]
+pub trait Backlog: Send + Sync {
+    /// Whether anything waits or is being worked on. It may lag behind by a minute.
+    async fn waiting(&self) -> Result<bool>;
+}
+
+/// What was acknowledged before it was stored, and had to be refused when it was looked at.
+#[async_trait]
+pub trait Refusals: Send + Sync {
+    /// Keeps a refusal. Idempotent: the message it is about names it.
+    async fn refuse(&self, refusal: &Refusal) -> Result<()>;
+
+    /// A tenant's refusals, latest first, before `before`, at most `limit`; fewer means there are no more.
+    async fn refusals(
+        &self,
+        tenant: &Tenant,
+        before: Option<&RefusalId>,
+        limit: usize,
+    ) -> Result<Vec<Refusal>>;
+
+    /// Those of messages that no tenant could be found for.
+    async fn unassigned_refusals(&self, before: Option<&RefusalId>, limit: usize) -> Result<Vec<Refusal>>;
 }

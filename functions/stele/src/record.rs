@@ -103,6 +103,25 @@ impl Record {
         Ok(Record { id, tenant, occurred_at, received_at, leaf_hash, actor_id, resource_id, action, leaf })
     }
 
+    /// The same event, received at another time: for one that waited in a queue before it was stored. Only the time
+    /// of receipt changes, and with it the hash; never for a record that was acknowledged with a receipt.
+    ///
+    /// # Errors
+    /// `corrupt`; never for a record that came out of accepting or [`Record::from_leaf`].
+    pub fn received_again(&self, at: Timestamp) -> Result<Record> {
+        let json = parsed(&self.leaf)?;
+        // Behind the quote; all times have the same length.
+        let start = json.member(json.root(), "received_at").map(|time| json.start(time) + 1);
+        let mut bytes = self.leaf.to_vec();
+        let time = at.to_bytes();
+        start
+            .and_then(|start| bytes.get_mut(start..start + time.len()))
+            .ok_or_else(|| corrupt("`received_at`", "none"))?
+            .copy_from_slice(&time);
+        let leaf = Leaf::new(bytes);
+        Ok(Record { received_at: at, leaf_hash: leaf.hash(), leaf, ..self.clone() })
+    }
+
     /// The typed view of its leaf.
     ///
     /// # Errors

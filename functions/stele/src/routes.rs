@@ -23,6 +23,8 @@ pub enum Endpoint {
     Export,
     /// One event by id.
     Event,
+    /// What was acknowledged with 202 and refused later.
+    Refused,
     /// Counts.
     Usage,
     /// The signed checkpoint.
@@ -111,6 +113,14 @@ pub static ROUTES: &[Route] = {
             "Search events, as CSV, JSON Lines or a JSON list",
         ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
+        route(
+            Refused,
+            Method::GET,
+            "/v1/refused",
+            Some(EventsRead),
+            Query,
+            "What was acknowledged with 202 and had to be refused later",
+        ),
         route(
             Usage,
             Method::GET,

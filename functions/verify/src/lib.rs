@@ -53,7 +53,7 @@ pub async fn verify(
                 | Object::Checkpoint { tenant, log, .. }
                 | Object::Manifest { tenant, log, .. },
             ) => logs.entry((tenant, log)).or_default().push(object),
-            Some(Object::PublicKey { .. }) => {}
+            Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) => {}
             None => report.findings.push(Finding {
                 at: object.key,
                 expected: "no such object".to_owned(),

@@ -170,7 +170,7 @@ impl<'a> LogCheck<'a> {
                         "nothing",
                     );
                 }
-                let Some(stored) = self.objects.object(&key).await? else {
+                let Some(stored) = self.objects.version(&key, &object.version).await? else {
                     self.find(&key, "the object that is listed", "nothing");
                     continue;
                 };
@@ -321,7 +321,7 @@ impl<'a> LogCheck<'a> {
         for object in listed {
             let Some(parsed) = ObjectKey::parse(&object.key) else { continue };
             let key = parsed.key();
-            let Some(stored) = self.objects.object(&key).await? else {
+            let Some(stored) = self.objects.version(&key, &object.version).await? else {
                 self.find(&key, "the object that is listed", "nothing");
                 continue;
             };
@@ -343,7 +343,7 @@ impl<'a> LogCheck<'a> {
                     }
                     manifests.insert(size);
                 }
-                Object::Segment { .. } | Object::PublicKey { .. } => {}
+                Object::Segment { .. } | Object::PublicKey { .. } | Object::WrappedSecret { .. } => {}
             }
         }
         let last = checkpoints.last().copied().unwrap_or_default();

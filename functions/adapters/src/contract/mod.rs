@@ -7,3 +7,5 @@ pub mod tenants;
 pub mod api_keys;
 pub mod heads;
 pub mod objects;
+pub mod queues;
+pub mod refusals;

@@ -36,6 +36,7 @@ pub async fn locked_objects(store: &dyn LockedObjects) {
     the_first_put_wins_for_good(store).await;
     one_of_many_writers_wins(store).await;
     listings_are_in_order_and_go_on(store).await;
+    a_version_is_read_whole_and_by_ranges(store).await;
     a_big_object_comes_back_whole(store).await;
 }
 
@@ -138,6 +139,29 @@ async fn listings_are_in_order_and_go_on(store: &dyn LockedObjects) {
 
     let sized = store.list(&prefix_l, None, 1).await.expect("a listing succeeds");
     assert_eq!(sized[0].bytes, 1);
+}
+
+async fn a_version_is_read_whole_and_by_ranges(store: &dyn LockedObjects) {
+    let key = segment("versions", 0, 0);
+    let PutIfAbsent::Created(version) = put(store, &key, b"0123456789").await else {
+        panic!("a free key was taken");
+    };
+    let listed = store.list(key.as_str(), None, 1).await.expect("a listing succeeds");
+    assert_eq!(listed[0].version, version);
+    let found = store.version(&key, &version).await.expect("a read succeeds").expect("the version is there");
+    assert_eq!((&found.bytes[..], &found.version), (&b"0123456789"[..], &version));
+    assert!(found.retain_until >= UNTIL, "locked until {}", found.retain_until);
+    for (range, bytes) in
+        [(0..10, "0123456789"), (3..5, "34"), (9..10, "9"), (7..99, "789"), (10..12, ""), (4..4, "")]
+    {
+        let read = store.range(&key, &version, range.clone()).await.expect("a read succeeds");
+        assert_eq!(read.expect("the version is there"), bytes, "{range:?}");
+    }
+    // Of another key's version, or none of anybody's, there is nothing under this one.
+    for (key, version) in [(&key, "no-such-version"), (&segment("versions", 0, 1), version.as_str())] {
+        assert!(store.version(key, version).await.expect("a read succeeds").is_none(), "{key} {version}");
+        assert!(store.range(key, version, 0..1).await.expect("a read succeeds").is_none(), "{key} {version}");
+    }
 }
 
 async fn a_big_object_comes_back_whole(store: &dyn LockedObjects) {

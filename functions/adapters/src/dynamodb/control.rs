@@ -1,8 +1,8 @@
-//! Tenants, API keys, heads and the segment index, on the table of control.
+//! Tenants, API keys, heads, the segment index and refusals, on the table of control.
 
-use super::failure::failed;
 use super::item::{Item, n, s};
-use super::{DynamoStore, api_key, head, index_entry, tenant};
+use super::{DynamoStore, api_key, head, index_entry, refusal, tenant};
+use crate::failure::failed;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -10,7 +10,8 @@ use aws_sdk_dynamodb::types::{Put as PutAction, ReturnValuesOnConditionCheckFail
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
 use stele::id::TenantId;
-use stele::ports::{ApiKeys, Heads, Tenants};
+use stele::ports::{ApiKeys, Heads, Refusals, Tenants};
+use stele::refusal::{Refusal, RefusalId};
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
 use stele::tlog::hash::{LeafIndex, TreeSize};
@@ -240,5 +241,60 @@ impl Heads for DynamoStore {
             delete.send().await.map_err(|e| failed(DOING, e))?;
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Refusals for DynamoStore {
+    async fn refuse(&self, refusal: &Refusal) -> Result<()> {
+        let request = self
+            .client
+            .put_item()
+            .table_name(&self.control_table)
+            .set_item(Some(refusal::encode(refusal)?))
+            // Of two deliveries of one message the first one's reason stands.
+            .condition_expression(FREE);
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Ok(())
+            }
+            Err(e) => Err(failed("keeping a refusal", e)),
+        }
+    }
+
+    async fn refusals(
+        &self,
+        tenant: &Tenant,
+        before: Option<&RefusalId>,
+        limit: usize,
+    ) -> Result<Vec<Refusal>> {
+        self.refusals_of(Some(tenant.id()), before, limit).await
+    }
+
+    async fn unassigned_refusals(&self, before: Option<&RefusalId>, limit: usize) -> Result<Vec<Refusal>> {
+        self.refusals_of(None, before, limit).await
+    }
+}
+
+impl DynamoStore {
+    async fn refusals_of(
+        &self,
+        tenant: Option<&TenantId>,
+        before: Option<&RefusalId>,
+        limit: usize,
+    ) -> Result<Vec<Refusal>> {
+        let query = self
+            .query_partition(&self.control_table, "pk", refusal::partition(tenant))
+            .scan_index_forward(false)
+            .consistent_read(true);
+        let query = match before {
+            None => query.key_condition_expression("#pk = :pk"),
+            Some(before) => query
+                .key_condition_expression("#pk = :pk AND sk < :before")
+                .expression_attribute_values(":before", s(before.as_str())),
+        };
+        let items = self.query_pages("listing refusals", query, limit).await?;
+        items.iter().map(|item| refusal::decode(tenant, item)).collect()
     }
 }

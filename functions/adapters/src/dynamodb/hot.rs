@@ -1,9 +1,9 @@
 //! The hot store on the table of events.
 
-use super::failure::failed;
 use super::item::{Item, n, s};
 use super::remembered::Remembered;
 use super::{DynamoStore, event, late_day, remembered};
+use crate::failure::failed;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;

@@ -11,7 +11,7 @@ mod tenant;
 mod api_key;
 mod head;
 mod index_entry;
-mod failure;
+mod refusal;
 mod hot;
 mod control;
 mod tables;
@@ -20,9 +20,9 @@ pub mod stream;
 
 pub use local::{local_client, local_streams_client};
 
+use crate::failure::failed;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use failure::failed;
 use item::{Item, s};
 use std::collections::HashMap;
 use stele::Result;

@@ -1,7 +1,7 @@
 //! The definition of the two tables, for local mode and tests; a deployed stack has them in its template.
 
 use super::DynamoStore;
-use super::failure::failed;
+use crate::failure::failed;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::create_table::builders::CreateTableFluentBuilder;
 use aws_sdk_dynamodb::types::{

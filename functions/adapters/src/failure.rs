@@ -5,22 +5,29 @@ use std::error::Error as StdError;
 use stele::{Code, Error};
 
 /// Codes that say "later", or leave open whether it was done.
-const TRANSIENT: [&str; 11] = [
+const TRANSIENT: [&str; 18] = [
+    "ConditionalRequestConflict",
     "InternalServerError",
+    "InternalError",
+    "KeyUnavailableException",
+    "KMSInternalException",
     "LimitExceededException",
+    "OperationAborted",
     "ProvisionedThroughputExceededException",
     "ReplicatedWriteConflictException",
     "RequestLimitExceeded",
     "RequestTimeout",
     "ServiceUnavailable",
+    "SlowDown",
     "ThrottlingException",
+    "TooManyRequestsException",
     "TransactionConflictException",
     "TransactionInProgressException",
     "Throttling",
 ];
 
 /// The public error for a failed call: unavailable when it may work later or may have worked, else a fault of ours.
-pub(super) fn failed<E>(doing: &str, error: SdkError<E>) -> Error
+pub(crate) fn failed<E>(doing: &str, error: SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {

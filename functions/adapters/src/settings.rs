@@ -1,0 +1,158 @@
+//! Settings of deployed functions, from the environment: the one home of the variables' names. All that is wrong is
+//! told at once, by name, with what is expected.
+
+use crate::s3::LockMode;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use stele::public_key::PublicKey;
+use stele::{Code, Error, Result};
+
+/// Table of events.
+pub const EVENTS_TABLE: &str = "STELE_EVENTS_TABLE";
+/// Table for everything else.
+pub const CONTROL_TABLE: &str = "STELE_CONTROL_TABLE";
+/// Bucket of locked objects.
+pub const ARCHIVE_BUCKET: &str = "STELE_ARCHIVE_BUCKET";
+/// Queue of what could not be stored at once.
+pub const SPILL_QUEUE_URL: &str = "STELE_SPILL_QUEUE_URL";
+/// Queue of what could not be sealed.
+pub const PARKING_QUEUE_URL: &str = "STELE_PARKING_QUEUE_URL";
+/// KMS key that wraps secrets.
+pub const KMS_KEY_ID: &str = "STELE_KMS_KEY_ID";
+/// Name of the logs; their origins are this, a slash and a random id.
+pub const LOG_NAME: &str = "STELE_LOG_NAME";
+/// Stands in the text of API keys.
+pub const ENV: &str = "STELE_ENV";
+/// Object Lock mode.
+pub const LOCK_MODE: &str = "STELE_LOCK_MODE";
+/// Seconds between checkpoint objects of a log.
+pub const PUBLISH_EVERY_SECONDS: &str = "STELE_PUBLISH_EVERY_SECONDS";
+/// The wrapped master secret.
+pub const MASTER_SECRET: &str = "STELE_MASTER_SECRET";
+/// The wrapped seed of the checkpoint key.
+pub const SIGNING_SEED: &str = "STELE_SIGNING_SEED";
+/// The public keys checkpoints are signed with.
+pub const PUBLIC_KEYS: &str = "STELE_PUBLIC_KEYS";
+
+const PUBLISH_EVERY_SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// Reads variables and collects what is wrong with them.
+pub struct Settings<'a> {
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    wrong: Vec<String>,
+}
+
+impl<'a> Settings<'a> {
+    /// Of an environment.
+    pub fn new(variable: &'a dyn Fn(&str) -> Option<String>) -> Settings<'a> {
+        Settings { variable, wrong: Vec::new() }
+    }
+
+    /// A text, not empty.
+    pub fn text(&mut self, name: &str) -> String {
+        match (self.variable)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()) {
+            Some(value) => value,
+            None => {
+                self.wrong.push(format!("`{name}` is not set"));
+                String::new()
+            }
+        }
+    }
+
+    fn read<T: Default>(&mut self, name: &str, expected: &str, read: impl Fn(&str) -> Option<T>) -> T {
+        let value = self.text(name);
+        if value.is_empty() {
+            return T::default();
+        }
+        read(&value).unwrap_or_else(|| {
+            // A secret set in the wrong place must not end in a log: what was found is not shown.
+            self.wrong.push(format!("`{name}` must be {expected}"));
+            T::default()
+        })
+    }
+
+    /// [`ENV`].
+    pub fn env(&mut self) -> String {
+        self.read(ENV, "1 to 20 letters and digits", |value| {
+            let fits = value.len() <= 20 && value.bytes().all(|c| c.is_ascii_alphanumeric());
+            fits.then(|| value.to_owned())
+        })
+    }
+
+    /// [`LOCK_MODE`].
+    pub fn lock_mode(&mut self) -> LockMode {
+        self.read(LOCK_MODE, "COMPLIANCE or GOVERNANCE", LockMode::parse)
+    }
+
+    /// [`PUBLISH_EVERY_SECONDS`], in milliseconds.
+    pub fn publish_every_ms(&mut self) -> u64 {
+        let expected = format!("a number from 0 to {PUBLISH_EVERY_SECONDS_MAX}");
+        let seconds: u64 = self.read(PUBLISH_EVERY_SECONDS, &expected, |value| {
+            value.parse().ok().filter(|seconds| *seconds <= PUBLISH_EVERY_SECONDS_MAX)
+        });
+        seconds * 1000
+    }
+
+    /// [`PUBLIC_KEYS`], separated by commas.
+    pub fn public_keys(&mut self) -> Vec<PublicKey> {
+        self.read(PUBLIC_KEYS, "Ed25519 public keys in base64, separated by commas", |value| {
+            let key = |text: &str| Some(PublicKey(STANDARD.decode(text.trim()).ok()?.try_into().ok()?));
+            value.split(',').map(key).collect()
+        })
+    }
+
+    /// Whether all was as it must be.
+    ///
+    /// # Errors
+    /// `internal`, with everything that is wrong.
+    pub fn finish(self) -> Result<()> {
+        match self.wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(
+                Code::Internal,
+                format!("the function's environment is not what it must be: {}", self.wrong.join("; ")),
+            )),
+        }
+    }
+}
+
+/// A variable of this process's environment.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_and_no_value_is_shown() {
+        let environment = |name: &str| match name {
+            LOCK_MODE => Some("compliance".to_owned()),
+            PUBLISH_EVERY_SECONDS => Some("1h".to_owned()),
+            PUBLIC_KEYS => Some("c2VjcmV0".to_owned()),
+            ENV => Some("live".to_owned()),
+            _ => None,
+        };
+        let mut settings = Settings::new(&environment);
+        settings.text(EVENTS_TABLE);
+        assert_eq!(settings.env(), "live");
+        settings.lock_mode();
+        settings.publish_every_ms();
+        settings.public_keys();
+        let text = settings.finish().unwrap_err().to_string();
+        for name in [EVENTS_TABLE, LOCK_MODE, PUBLISH_EVERY_SECONDS, PUBLIC_KEYS] {
+            assert!(text.contains(name), "{name}: {text}");
+        }
+        assert!(!text.contains(ENV) && !text.contains("c2Vj"), "{text}");
+    }
+
+    #[test]
+    fn public_keys_are_read() {
+        let key = PublicKey::of_seed(&[7; 32]);
+        let text = STANDARD.encode(key.0);
+        let environment = |_: &str| Some(format!("{text}, {text}"));
+        let mut settings = Settings::new(&environment);
+        assert_eq!(settings.public_keys(), [key, key]);
+        settings.finish().unwrap();
+    }
+}

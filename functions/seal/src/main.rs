@@ -1,0 +1,87 @@
+//! Seal on AWS Lambda: settings, clients, run. The stream of the table of events and the parking queue both trigger it.
+
+use aws_lambda_events::event::{dynamodb, sqs::SqsEvent};
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde::Deserialize;
+use std::sync::Arc;
+use stele::ports::Clock;
+use stele_adapters::aws::Aws;
+use stele_adapters::clock::SystemClock;
+use stele_adapters::dynamodb::DynamoStore;
+use stele_adapters::lambda;
+use stele_adapters::metrics::{Unit, report};
+use stele_adapters::places::Places;
+use stele_adapters::s3::{LockMode, LockedBucket};
+use stele_adapters::secrets::{Purpose, Wrapping};
+use stele_adapters::settings::{self, Settings};
+use stele_adapters::sqs::SqsQueue;
+use stele_seal::{Seal, SealSettings};
+
+/// What the environment says.
+struct Environment {
+    control_table: String,
+    bucket: String,
+    lock_mode: LockMode,
+    parking_queue_url: String,
+    publish_every_ms: u64,
+    signing_seed: String,
+}
+
+fn environment() -> stele::Result<Environment> {
+    let mut from = Settings::new(&settings::variable);
+    let environment = Environment {
+        control_table: from.text(settings::CONTROL_TABLE),
+        bucket: from.text(settings::ARCHIVE_BUCKET),
+        lock_mode: from.lock_mode(),
+        parking_queue_url: from.text(settings::PARKING_QUEUE_URL),
+        publish_every_ms: from.publish_every_ms(),
+        signing_seed: from.text(settings::SIGNING_SEED),
+    };
+    from.finish().map(|()| environment)
+}
+
+async fn wired() -> stele::Result<(Seal, SqsQueue)> {
+    let settings = environment()?;
+    let aws = Aws::from_environment();
+    let wrapping = Wrapping::new(aws.kms());
+    let seed = wrapping.unwrapped_base64(Purpose::Signing, &settings.signing_seed).await?;
+    // Sealing reads the events off their stream: the table of events is none of its business.
+    let store = Arc::new(DynamoStore::new(aws.dynamodb(), "", &settings.control_table));
+    let objects = Arc::new(LockedBucket::new(aws.s3(), settings.bucket, settings.lock_mode));
+    let places = Arc::new(Places::new(store.clone(), objects.clone()));
+    let sealing = SealSettings { seed, publish_every_ms: settings.publish_every_ms };
+    let seal = Seal::new(store.clone(), objects, store, places, Arc::new(SystemClock), sealing);
+    Ok((seal, SqsQueue::new(aws.sqs(), settings.parking_queue_url)))
+}
+
+/// What calls: an event of the one kind does not read as one of the other, whose members it lacks.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Trigger {
+    Stream(dynamodb::Event),
+    Parked(SqsEvent),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    lambda::start_logging();
+    let (seal, parking) = &wired().await?;
+    let handle = |event: LambdaEvent<Trigger>| async move {
+        let done = match event.payload {
+            Trigger::Stream(event) => seal.handle_stream(&event, parking).await,
+            Trigger::Parked(event) => seal.handle_parked(&lambda::messages_from(event)).await,
+        };
+        let now = SystemClock.now();
+        let lag =
+            done.oldest.filter(|_| done.sealed > 0).map_or(0, |oldest| now.ms().saturating_sub(oldest.ms()));
+        let values = [
+            ("sealed", Unit::Count, done.sealed),
+            ("segments", Unit::Count, done.segments),
+            ("parked", Unit::Count, done.parked),
+            ("seal_lag_ms", Unit::Milliseconds, lag),
+        ];
+        report(now, &values);
+        Ok::<_, Error>(lambda::failures(done.failed))
+    };
+    lambda_runtime::run(service_fn(handle)).await
+}

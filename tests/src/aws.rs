@@ -1,0 +1,113 @@
+//! What is made for AWS, against an emulator of it (ministack): the contract of every port, and the scripts that check
+//! templates, policies, queries and the deployed whole. Evidence of the protocol, not of durability.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use stele_adapters::aws::Aws;
+use stele_adapters::contract;
+use stele_adapters::dynamodb::DynamoStore;
+use stele_adapters::s3::{LockMode, LockedBucket};
+use stele_adapters::sqs::SqsQueue;
+
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The Python of a set of tools, which is installed if it is not there.
+fn python(tools: &str) -> PathBuf {
+    let output =
+        Command::new(root().join("tests/tools")).arg(tools).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "`tests/tools {tools}` fails: Python 3 with venv is needed");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+/// An emulator that ends with the test.
+struct Emulator {
+    child: Child,
+    endpoint: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Emulator {
+    fn start() -> Emulator {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new(python("aws"))
+            .args(["-m", "ministack"])
+            .envs([("BIND_HOST", "127.0.0.1"), ("IOT_MTLS_ENABLED", "0"), ("SFTP_ENABLED", "0")])
+            .envs([("LAMBDA_EXECUTOR", "local"), ("GATEWAY_PORT", &*port.to_string())])
+            .env("TMPDIR", folder.path())
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let emulator = Emulator { child, endpoint: format!("http://127.0.0.1:{port}"), _folder: folder };
+        let began = Instant::now();
+        while ureq::get(format!("{}/_ministack/health", emulator.endpoint)).call().is_err() {
+            assert!(began.elapsed() < STARTS_WITHIN, "the emulator does not start");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        emulator
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_adapters_for_aws_keep_the_contracts_of_their_ports() {
+    let emulator = Emulator::start();
+    let aws = Aws::emulated(&emulator.endpoint);
+
+    for (bucket, mode) in [("locked", LockMode::Compliance), ("on-trial", LockMode::Governance)] {
+        aws.s3().create_bucket().bucket(bucket).object_lock_enabled_for_bucket(true).send().await.unwrap();
+        contract::objects::locked_objects(&LockedBucket::new(aws.s3(), bucket, mode)).await;
+    }
+    a_key_means_its_first_version(&aws).await;
+
+    let created = aws.sqs().create_queue().queue_name("spill").send().await.unwrap();
+    let queue = SqsQueue::new(aws.sqs(), created.queue_url.unwrap());
+    contract::queues::suite(&queue, &queue, &queue).await;
+
+    let store = DynamoStore::new(aws.dynamodb(), "events", "control");
+    store.create_tables().await.unwrap();
+    contract::hot::suite(&store, "a").await;
+    contract::tenants::suite(&store, "a").await;
+    contract::api_keys::suite(&store, "a").await;
+    contract::heads::suite(&store, "a").await;
+    contract::refusals::suite(&store, "a").await;
+}
+
+/// Whoever has more rights than we can lay a delete marker and a new version over a locked one. What was locked stays
+/// what the key means.
+async fn a_key_means_its_first_version(aws: &Aws) {
+    use stele::layout::ObjectKey;
+    use stele::ports::LockedObjects;
+    let bucket = LockedBucket::new(aws.s3(), "locked", LockMode::Compliance);
+    let listed = bucket.list("segments/tenant_id=first/", None, 10).await.unwrap();
+    let key = ObjectKey::parse(&listed[0].key).unwrap().key();
+    let before = bucket.object(&key).await.unwrap().unwrap();
+    let client = aws.s3();
+    for _ in 0..2 {
+        client.delete_object().bucket("locked").key(key.as_str()).send().await.unwrap();
+        let body = aws_sdk_s3::primitives::ByteStream::from_static(b"forged");
+        client.put_object().bucket("locked").key(key.as_str()).body(body).send().await.unwrap();
+        let after = bucket.object(&key).await.unwrap().unwrap();
+        assert_eq!((&after.bytes, &after.version), (&before.bytes, &before.version));
+        assert_eq!(bucket.list("segments/tenant_id=first/", None, 10).await.unwrap(), listed);
+    }
+    // And no right at all removes it before its time.
+    let version = &listed[0].version;
+    let delete = client.delete_object().bucket("locked").key(key.as_str()).version_id(version);
+    assert!(delete.bypass_governance_retention(true).send().await.is_err());
+}
