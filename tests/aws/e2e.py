@@ -1,0 +1,837 @@
+"""The deployed whole under test: `sam deploy` of our templates with our binaries on an AWS emulator, driven over HTTP.
+
+    "$(tests/tools aws)" tests/aws/e2e.py                      binaries of `cargo build`
+    "$(tests/tools aws)" tests/aws/e2e.py --functions FOLDER   FOLDER/<function>/bootstrap, as cargo lambda leaves them
+
+It ends with 0 when every step passed and stops at the first that does not, showing where the logs are. Nothing is left
+running. IAM is in force throughout: a call that a role or a policy does not allow fails, as it would on AWS.
+
+What it can't show: real throttling, S3's 409s under concurrent puts, expiry by lifecycle or TTL, key policies' edge cases,
+the batching window, the on-failure destination, arm64.
+"""
+
+import argparse
+import base64
+import concurrent.futures
+import datetime
+import fcntl
+import gzip
+import hashlib
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import deploy
+from archive import Archive, check_locks, versions
+from between import LOST, LOST_S3, SLOW_DOWN, THROTTLED, Between
+from deploy import ACCOUNT, FUNCTIONS, NAME, PROJECT, REGION
+from emulator import Emulator, bare_environment, free_port
+from probe import Probe, make_administrator
+
+MODE = "COMPLIANCE"
+BUCKET = f"{NAME}-archive-{ACCOUNT}-{REGION}"
+EVENTS = PROJECT.parent / "shared" / "data" / "saas-events.ndjson"
+WRITES = ("PutItem", "UpdateItem", "TransactWriteItems", "BatchWriteItem")
+SEED = 20260501
+# API Gateway hands paths on decoded.
+NOWHERE = ("/v1/events/no%20id", "/v1/nothing", "/v1/%C3%A4", "/")
+
+
+class World:
+    """One installation, its clients, and what it has acknowledged."""
+
+    def __init__(self, folder, binaries):
+        self.folder = folder
+        self.between = Between(port := free_port())
+        try:
+            self.emulator = Emulator(folder / "emulator", port, self.between.endpoint)
+        except BaseException:
+            self.between.stop()
+            raise
+        self.port, self.stele = port, binaries.get("stele")
+        self.s3, self.sqs, self.lambdas, self.dynamodb, self.logs, self.iam, self.metrics = (
+            deploy.client(service, self.emulator.endpoint)
+            for service in ("s3", "sqs", "lambda", "dynamodb", "logs", "iam", "cloudwatch"))
+        self.archive = Archive(self.s3, BUCKET, folder)
+        # What was acknowledged: (tenant, id) → leaf hash, or None as long as nobody has said it.
+        self.acknowledged = {}
+        self.key = self.api_id = None
+
+    def stop(self):
+        self.emulator.stop()
+        self.between.stop()
+
+    # ---- as an app does it ----
+
+    def request(self, method, path, body=None, key=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        sent = {"Host": f"{self.api_id}.execute-api.localhost:{self.port}"}
+        if key != "":
+            sent["Authorization"] = f"Bearer {key or self.key}"
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        read = answer.read()
+        connection.close()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, read
+
+    def get(self, path, expected=200, **more):
+        status, _, body = self.request("GET", path, **more)
+        assert status == expected, f"GET {path}: {status} {body.decode(errors='replace')[:500]}"
+        return json.loads(body)
+
+    def send(self, event, **headers):
+        """One event by `POST /v1/events`: status, headers, answer. What is acknowledged is noted."""
+        headers.setdefault("Content_Type", "application/json")
+        status, answered, body = self.request("POST", "/v1/events", json.dumps(event).encode(), **headers)
+        body = json.loads(body)
+        if status in (200, 201, 202):
+            self.note(event, body["id"], body.get("receipt"))
+        return status, answered, body
+
+    def send_batch(self, events, body=None, **headers):
+        """Many by `POST /v1/events/batch`: the results, in order."""
+        headers.setdefault("Content_Type", "application/json")
+        body = body or json.dumps({"events": events}).encode()
+        status, _, answer = self.request("POST", "/v1/events/batch", body, **headers)
+        assert status == 200, f"{status}: {answer[:500]}"
+        results = json.loads(answer)["results"]
+        assert [result["index"] for result in results] == list(range(len(events)))
+        for event, result in zip(events, results):
+            if result["status"] in (200, 201, 202):
+                self.note(event, result["id"], result.get("receipt"))
+        return results
+
+    def note(self, event, id, receipt):
+        tenant = event.get("tenant_id") or event["organization_id"]
+        leaf_hash = receipt and receipt["leaf_hash"]
+        known = self.acknowledged.get((tenant, id))
+        assert not (known and leaf_hash) or known == leaf_hash, f"{tenant}/{id} got a second receipt"
+        self.acknowledged[tenant, id] = known or leaf_hash
+
+    # ---- as the tests see it ----
+
+    def sealed(self, seconds=90):
+        """Waits until all that was acknowledged is sealed: each once, with the bytes its receipt is of."""
+        def missing():
+            self.archive.refresh()
+            found = self.archive.by_id()
+            return [name for name in self.acknowledged if name not in found]
+
+        eventually("all that was acknowledged is sealed", lambda: not missing(), seconds,
+                   lambda: f"missing: {missing()[:5]}")
+        found = self.archive.by_id()
+        for name, leaf_hash in self.acknowledged.items():
+            sealed = found[name].hash.hex()
+            assert leaf_hash in (None, sealed), f"{name}: the receipt says {leaf_hash}, the leaf's hash is {sealed}"
+        return found
+
+    def run_stele(self, *arguments, expected=0):
+        """Our command line, used by the operator: no more is allowed than what the policies leave to one."""
+        said = subprocess.run(
+            [self.stele, *arguments], text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
+            env=bare_environment(AWS_ENDPOINT_URL=self.emulator.endpoint, **self.operator))
+        assert said.returncode in (expected if isinstance(expected, tuple) else (expected,)), f"stele {' '.join(arguments)}: {said.returncode}\n{said.stdout}{said.stderr}"
+        return said.stdout
+
+    def log_of(self, function):
+        pages = self.logs.get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{NAME}-{function}")
+        return [event["message"] for page in pages for event in page["events"]]
+
+
+def eventually(what, holds, seconds=60, otherwise=lambda: ""):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"after {seconds} s it is still not so that {what}; {otherwise()}"
+        time.sleep(0.25)
+
+
+def real_events():
+    """The events of other services' audit logs, each with an id of its own so that it can be sent again."""
+    counts, events = {}, []
+    for line in EVENTS.read_text().splitlines():
+        counts[line] = counts.get(line, 0) + 1
+        name = hashlib.sha256(f"{line}\0{counts[line]}".encode()).hexdigest()
+        events.append({**json.loads(line), "id": f"real-{name[:32]}"})
+    assert len(events) == 228
+    return events
+
+
+def made_up(tenant, n, **more):
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    return {"tenant_id": tenant, "actor": {"id": f"user_{n}"}, "action": "invoice.deleted", "occurred_at": now,
+            "resource": {"type": "invoice", "id": f"inv_{n}"}, "metadata": {"n": n}, **more}
+
+
+# ---- the steps ----
+
+
+def deployed_as_the_templates_say(world):
+    """`sam deploy` of the whole; what the emulator leaves out is set before anything is written."""
+    templates = world.folder / "templates"
+    templates.mkdir()
+    deploy.copies(templates, world.codes)
+    for function in FUNCTIONS:
+        world.between.know(function, deploy.function_arn(function), deploy.role_arn(function))
+    make_administrator(world.iam, "administrator")
+    operator = make_administrator(world.iam, "operator")
+    session = deploy.client("sts", world.emulator.endpoint).assume_role(
+        RoleArn=operator, RoleSessionName="somebody")["Credentials"]
+    world.operator = {"AWS_ACCESS_KEY_ID": session["AccessKeyId"], "AWS_SESSION_TOKEN": session["SessionToken"],
+                      "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"]}
+    buckets = deploy.Buckets()
+    world.between.before_s3 = lambda: buckets.complete(world.s3, BUCKET, MODE)
+    deploy.sam_deploy(world.emulator.endpoint, templates, {
+        "InstallationName": NAME, "Architecture": "x86_64", "LockMode": MODE, "LogName": "e2e.example/log",
+        "KeyEnvironment": "test", "AlarmEmail": "ops@example.com",
+        # The key's policy lets nobody outside unwrap the secrets unless it is told who.
+        "OperatorRoleArn": operator,
+    })
+    found = deploy.outputs(world.emulator.endpoint)
+    assert world.between.before_s3 is None, "setup never called S3"
+    world.api_id = found["Api"]["ApiId"]
+    world.spill = found["Api"]["SpillQueueUrl"]
+    world.parking = found["Api"]["ParkingQueueUrl"]
+    world.public_keys = found["Api"]["PublicKeys"]
+    assert found[""]["ArchiveBucketName"] == BUCKET and found[""]["PublicKeys"] == world.public_keys
+    # On AWS what fails comes back after minutes, and these tests are shorter.
+    for queue in (world.spill, world.parking):
+        world.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "6"})
+    return f"{len(found)} stacks"
+
+
+def setup_locked_the_secrets_and_published_the_key(world):
+    counts = check_locks(world.s3, BUCKET, MODE)
+    assert counts == {"secrets/": 2, "keys/": 1}, counts
+    keys = {key for key, _, _ in versions(world.s3, BUCKET)}
+    assert {"secrets/master.wrapped", "secrets/signing.wrapped"} < keys, keys
+    environment = variables_of(world, "seal")
+    assert environment["STELE_SIGNING_SEED"] and "STELE_MASTER_SECRET" not in environment
+    # Called again, as a change of the stack does, it finds what is there; when the stack goes, it takes nothing along.
+    before = versions(world.s3, BUCKET)
+    for request_type in ("Update", "Delete"):
+        answer = custom_resource(world, request_type)
+        assert answer["Status"] == "SUCCESS", answer
+        if request_type == "Update":
+            assert answer["Data"]["SigningSeed"] == environment["STELE_SIGNING_SEED"]
+            assert answer["Data"]["PublicKeys"] == world.public_keys
+    assert versions(world.s3, BUCKET) == before
+
+
+def variables_of(world, function):
+    configuration = world.lambdas.get_function_configuration(FunctionName=f"{NAME}-{function}")
+    return configuration["Environment"]["Variables"]
+
+
+def custom_resource(world, request_type):
+    """Calls setup as CloudFormation does, and takes its answer where CloudFormation would."""
+    answers = []
+
+    class Taker(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Taker) as server:
+        server.timeout = 30
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        request = {"RequestType": request_type, "ResponseURL": f"http://127.0.0.1:{server.server_address[1]}/answer",
+                   "StackId": "s", "RequestId": "r", "LogicalResourceId": "Secrets", "PhysicalResourceId": "p",
+                   "ResourceType": "Custom::SteleSecrets", "ResourceProperties": {"Version": "2"}}
+        done = world.lambdas.invoke(FunctionName=f"{NAME}-setup", Payload=json.dumps(request).encode())
+        assert "FunctionError" not in done, done["Payload"].read()
+        thread.join()
+    return answers[0]
+
+
+def bootstrapped_key(world):
+    printed = world.run_stele("keys", "bootstrap", "--name", "e2e", "--installation", NAME, "--environment", "test")
+    [key] = [word for word in printed.split() if word.startswith("stele_test_")]
+    return key
+
+
+def a_platform_key_is_made(world):
+    world.key = bootstrapped_key(world)
+    status, _, body = world.request("GET", "/v1/events?tenant_id=nobody", key="")
+    assert status == 401 and json.loads(body)["code"] == "missing_key", body
+    status, _, body = world.request("GET", "/v1/events?tenant_id=nobody", key=world.key[:-1] + ("y" if world.key[-1] == "x" else "x"))
+    assert status == 401 and json.loads(body)["code"] == "invalid_key", body
+    assert world.get("/v1/openapi.json", key="")["openapi"].startswith("3.1")
+
+
+def real_events_are_accepted(world):
+    events = world.real = real_events()
+    singles, batches = events[:48], [events[at:at + 60] for at in range(48, 228, 60)]
+    started = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for status, _, body in pool.map(world.send, singles):
+            assert status == 201, body
+    rate = len(singles) / (time.monotonic() - started)
+    for n, batch in enumerate(batches):
+        # JSON, lines of JSON, and packed lines.
+        lines = "\n".join(map(json.dumps, batch)).encode()
+        body, headers = [
+            (None, {}),
+            (lines, {"Content_Type": "application/x-ndjson"}),
+            (gzip.compress(lines), {"Content_Type": "application/x-ndjson", "Content_Encoding": "gzip"}),
+        ][n % 3]
+        results = world.send_batch(batch, body, **headers)
+        assert all(result["status"] == 201 for result in results), [r for r in results if r["status"] != 201][:3]
+    assert len(world.acknowledged) == 228 and all(world.acknowledged.values())
+    status, _, body = world.send({**events[0], "action": "another.thing"})
+    assert status == 409 and body["code"] == "event_conflict", body
+    # API Gateway takes a packed body for text if it is called JSON: that must be said, not guessed.
+    packed = gzip.compress(json.dumps(events[0]).encode())
+    status, _, body = world.request("POST", "/v1/events", packed, Content_Type="application/json",
+                                    Content_Encoding="gzip")
+    assert status == 400 and b"application/x-ndjson" in body, (status, body)
+    status, _, body = world.send({"tenant_id": "org_bad", "action": "x"})
+    assert status == 422 and body["errors"], body
+    return f"{rate:.0f} single events/s with 6 clients"
+
+
+def sent_again_they_are_replays_with_the_same_receipts(world):
+    receipts = dict(world.acknowledged)
+    for event in world.real[:24]:
+        status, headers, body = world.send(event)
+        assert status == 200 and headers.get("idempotent-replayed") == "true", (status, headers, body)
+    for at in range(24, 228, 68):
+        results = world.send_batch(world.real[at:at + 68])
+        assert all(result["status"] == 200 for result in results), [r for r in results if r["status"] != 200][:3]
+    assert world.acknowledged == receipts
+
+
+def each_is_in_a_locked_segment_exactly_once(world):
+    found = world.sealed()
+    assert len(found) == 228 and len({tenant for tenant, _ in found}) == 28, len(found)
+    sent = {event["id"]: event for event in world.real}
+    for leaf in found.values():
+        event = leaf.event
+        original = sent.pop(event["external_id"])
+        assert event["actor"]["id"] == original["actor"]["id"], (event, original)
+        assert event.get("metadata", {}) == original.get("metadata", {}), (event, original)
+    assert not sent
+    counts = check_locks(world.s3, BUCKET, MODE)
+    return ", ".join(f"{count} in {kind}" for kind, count in sorted(counts.items()))
+
+
+def it_is_read_back_with_its_place_in_the_log(world):
+    found = world.archive.by_id()
+    for (tenant, id), leaf in list(found.items())[::20]:
+        event = world.get(f"/v1/events/{id}?tenant_id={tenant}")
+        expected = {"state": "sealed", "leaf_hash": leaf.hash.hex(), "leaf_index": leaf.index}
+        assert expected.items() <= event["integrity"].items(), event["integrity"]
+    tenant = max({tenant for tenant, _ in found}, key=lambda t: sum(t == other for other, _ in found))
+    listed, cursor = [], ""
+    while cursor is not None:
+        page = world.get(f"/v1/events?tenant_id={tenant}&limit=20{cursor}")
+        listed += [event["id"] for event in page["events"]]
+        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
+    assert sorted(listed) == sorted(id for owner, id in found if owner == tenant), tenant
+    world.get(f"/v1/events/{id}?tenant_id=okta_other", expected=404)
+    status, headers, body = world.request("GET", f"/v1/events/export?tenant_id={tenant}&format=jsonl")
+    exported = [json.loads(line)["id"] for line in body.splitlines()]
+    assert status == 200 and sorted(exported) == sorted(listed), (status, headers, body[:300])
+    for path in NOWHERE:
+        status, headers, body = world.request("GET", path)
+        assert status == 404 and headers["content-type"] == "application/problem+json", (path, status, headers, body)
+
+
+def every_checkpoint_verifies(world):
+    """Those served and those locked, against the leaves and the published key."""
+    signed = 0
+    published = {}
+    for tenant in sorted({tenant for tenant, _ in world.archive.logs}):
+        published[tenant] = [key["vkey"] for key in world.get(f"/v1/log/keys?tenant_id={tenant}")]
+        status, _, note = world.request("GET", f"/v1/log/checkpoint?tenant_id={tenant}")
+        assert status == 200, note
+        size = world.archive.check_note(tenant, note.decode(), published[tenant])
+        assert size == sum(len(leaves) for (owner, _), leaves in world.archive.logs.items() if owner == tenant)
+        signed += 1
+    locked = 0
+    for key, version, _ in versions(world.s3, BUCKET, "checkpoints/"):
+        if not key.endswith(".manifest"):
+            note = world.s3.get_object(Bucket=BUCKET, Key=key, VersionId=version)["Body"].read().decode()
+            tenant = key.split("/")[1].removeprefix("tenant_id=")
+            assert world.archive.check_note(tenant, note, published[tenant]) == int(key.split("/")[-1]), key
+            locked += 1
+    assert locked >= len(published), f"{locked} checkpoints are locked, of {len(published)} logs"
+    return f"{signed} served, {locked} locked"
+
+
+def nobody_can_delete_shorten_or_overwrite(world):
+    """Root is stopped by the lock; an administrator by the bucket's policy; each function by its own role too."""
+    held = [next(v for v in versions(world.s3, BUCKET, prefix)) for prefix in
+            ("segments/", "checkpoints/", "keys/", "secrets/")]
+    before = versions(world.s3, BUCKET)
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+
+    def refused(call, **parameters):
+        try:
+            call(Bucket=BUCKET, **parameters)
+        except world.s3.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "AccessDenied", error
+            return
+        raise AssertionError(f"root could: {parameters}")
+
+    for key, version, _ in before:
+        refused(world.s3.delete_object, Key=key, VersionId=version)
+        refused(world.s3.delete_object, Key=key, VersionId=version, BypassGovernanceRetention=True)
+        refused(world.s3.put_object_retention, Key=key, VersionId=version,
+                Retention={"Mode": MODE, "RetainUntilDate": soon})
+
+    far = soon + datetime.timedelta(days=34.5)
+    lock = {"ObjectLockMode": MODE, "ObjectLockRetainUntilDate": far.isoformat()}
+    probes = {role: Probe(world.lambdas, role, world.emulator.log) for role in (*FUNCTIONS, "administrator")}
+    for role, probe in probes.items():
+        for key, version, _ in held:
+            at = {"Bucket": BUCKET, "Key": key}
+            probe.denied("delete", "s3", "delete_object", "NothingIsDeleted", **at, VersionId=version)
+            probe.denied("hide", "s3", "delete_object", "NothingIsDeleted", **at)
+            probe.denied("overwrite", "s3", "put_object", "NothingIsOverwritten", **at, Body="x", **lock)
+            probe.denied("shorten a lock", "s3", "put_object_retention", **at, VersionId=version,
+                         Retention={"Mode": MODE, "RetainUntilDate": soon.isoformat()})
+            probe.denied("tag for expiry", "s3", "put_object_tagging", "OnlyCompactTagsAndHolds", **at,
+                         Tagging={"TagSet": [{"Key": "archived", "Value": "true"}]})
+        new = {"Bucket": BUCKET, "Body": "x", "IfNoneMatch": "*"}
+        segment = {**new, "Key": f"segments/tenant_id=org_x/log=0/{0:020}.parquet"}
+        probe.denied("write without a lock", "s3", "put_object", "NothingIsUnlocked", **segment)
+        probe.denied("write with a short lock", "s3", "put_object", "SegmentsAreLockedFor35Days", **segment,
+                     ObjectLockMode=MODE, ObjectLockRetainUntilDate=soon.isoformat())
+        probe.denied("write what can be unlocked", "s3", "put_object", "NothingIsUnlocked", **segment,
+                     ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=far.isoformat())
+        probe.denied("write elsewhere", "s3", "put_object", "NothingElseIsWritten", **new, Key="other/x", **lock)
+        probe.denied("write in the clear", "s3", "put_object", "OnlyOverTls", plain=True, **segment, **lock)
+        if role != "seal":
+            probe.denied("write a segment", "s3", "put_object", "OnlySealWritesTheLog", **segment, **lock)
+        probe.denied("let objects expire", "s3", "put_bucket_lifecycle_configuration", "OnlyDeploymentsChangeSettings",
+                     Bucket=BUCKET, LifecycleConfiguration={"Rules": [
+                         {"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}]})
+        if role != "seal":
+            probe.denied("park", "sqs", "send_message", QueueUrl=world.parking, MessageBody="x")
+    for role in FUNCTIONS:
+        probe = probes[role]
+        for table in ("events", "control"):
+            probe.denied("delete items", "dynamodb", "delete_item", TableName=f"{NAME}-{table}",
+                         Key={"pk": {"S": "tenant"}, "sk": {"S": "x"}})
+            probe.denied("read whole tables", "dynamodb", "scan", TableName=f"{NAME}-{table}")
+        if role != "query":
+            probe.denied("make API keys", "dynamodb", "put_item", TableName=f"{NAME}-control",
+                         Item={"pk": {"S": "key#" + "0" * 64}, "sk": {"S": "key"}})
+        if role != "seal":
+            probe.denied("move a log's head", "dynamodb", "put_item", TableName=f"{NAME}-control",
+                         Item={"pk": {"S": "head#okta_acme#0"}, "sk": {"S": "head"}})
+        if role != "ingest":
+            probe.denied("spill", "sqs", "send_message", QueueUrl=world.spill, MessageBody="x")
+    secrets = {"master": variables_of(world, "ingest")["STELE_MASTER_SECRET"],
+               "signing": variables_of(world, "seal")["STELE_SIGNING_SEED"]}
+    allowed = {"ingest": "master", "drain": "master", "query": "master", "seal": "signing", "setup": "signing"}
+    for role, probe in probes.items():
+        for purpose, wrapped in secrets.items():
+            unwrap = {"CiphertextBlob": {"base64": wrapped}, "EncryptionContext": {"stele": purpose}}
+            if allowed.get(role) == purpose:
+                assert probe("kms", "decrypt", **unwrap)["ok"], f"{role} must be able to unwrap {purpose}"
+            else:
+                probe.denied(f"unwrap {purpose}", "kms", "decrypt", **unwrap)
+    # The administrator's refusals are the policies' own: what they don't speak of is allowed.
+    assert probes["administrator"]("s3", "get_object", Bucket=BUCKET, Key=held[0][0])["ok"]
+    assert versions(world.s3, BUCKET) == before
+    return f"{len(before)} objects, {len(probes)} roles"
+
+
+def an_event_costs_one_write(world):
+    """Calls of ingest and seal for single events of known tenants, with warm functions."""
+    for n in range(3):
+        assert world.send(made_up("org_cost", f"warm{n}"))[0] == 201
+    world.sealed()
+    since, events = len(world.between.calls()), 20
+    for n in range(events):
+        assert world.send(made_up("org_cost", n))[0] == 201
+    world.sealed()
+    made = world.between.count(since)
+    ingest = {name: count for (function, name), count in made.items() if function == "ingest"}
+    assert ingest == {"dynamodb:PutItem": events}, ingest
+    seal = {name: count for (function, name), count in made.items() if function == "seal"}
+    segments = sum(1 for call in world.between.calls()[since:] if call.function == "seal"
+                   and call.operation == "PutObject" and call.target.startswith("segments/"))
+    assert seal["s3:PutObject"] == segments, f"the hour's checkpoint was there already: {seal}"
+    shown = ", ".join(f"{count} {name}" for name, count in sorted(seal.items()))
+    return f"ingest: 1 PutItem per event; seal, {segments} segments: {shown}"
+
+
+def asked_for_202_means_queued_and_stored_soon(world):
+    status, headers, body = world.send(made_up("org_async", 1), Prefer="respond-async")
+    assert status == 202 and body["success"] is True and "receipt" not in body, (status, body)
+    assert headers.get("preference-applied", "respond-async") == "respond-async"
+    found = world.sealed()
+    event = world.get(f"/v1/events/{body['id']}?tenant_id=org_async")
+    assert event["integrity"]["leaf_hash"] == found["org_async", body["id"]].hash.hex()
+
+
+def mapping(world, queue, enabled):
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"
+    [found] = world.lambdas.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
+    world.lambdas.update_event_source_mapping(UUID=found["UUID"], Enabled=enabled)
+
+
+def all_messages(world, queue):
+    """Takes everything out of a queue without deleting it."""
+    messages, empty = [], 0
+    while empty < 2:
+        got = world.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=600,
+                                        AttributeNames=["All"]).get("Messages", [])
+        messages += got
+        empty = 0 if got else empty + 1
+    return messages
+
+
+def deliver(world, function, messages):
+    """A batch as the queue's mapping would hand it over; the ids of what failed."""
+    records = [{
+        "messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"], "body": message["Body"],
+        "attributes": {name: message["Attributes"][name] for name in
+                       ("SentTimestamp", "ApproximateReceiveCount", "SenderId", "ApproximateFirstReceiveTimestamp")},
+        "messageAttributes": {}, "md5OfBody": message["MD5OfBody"], "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-spill", "awsRegion": REGION,
+    } for message in messages]
+    answer = world.lambdas.invoke(FunctionName=f"{NAME}-{function}", Payload=json.dumps({"Records": records}).encode())
+    payload = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, payload
+    return {failure["itemIdentifier"] for failure in payload["batchItemFailures"]}
+
+
+def while_dynamodb_refuses_writes_nothing_is_lost_or_doubled(world):
+    """Every message is delivered one to five times in any order, by several drains at once, and then once more."""
+    chance = random.Random(SEED)
+    mapping(world, f"{NAME}-spill", False)
+    refused = lambda call: (call.service == "dynamodb" and call.operation in WRITES
+                            and call.function in ("ingest", "drain"))
+    world.between.fail(refused, THROTTLED)
+    for n in range(10):
+        status, _, body = world.send(made_up("org_cost", f"spilled{n}"))
+        assert status == 202 and "receipt" not in body, (status, body)
+    # A tenant nobody has seen before, ids of the sender's own, and the real events once more.
+    results = world.send_batch([made_up("org_new", n, id=f"own-{n}") for n in range(20)])
+    results += world.send_batch(world.real[:30])
+    assert {result["status"] for result in results} <= {200, 202}, results
+    assert all(result["status"] == 202 for result in results[:20]), results[:20]
+    # Two that say different things under one name: whoever comes first is right.
+    rivals = [made_up("org_new", "rival", id="rival", description=text) for text in ("one", "other")]
+    rivals[1]["occurred_at"] = rivals[0]["occurred_at"]
+    for rival in rivals:
+        status, _, body = world.send(rival)
+        assert status == 202, body
+        world.acknowledged.pop(("org_new", body["id"]))
+    rival_id = body["id"]
+    # And one that contradicts what is stored already.
+    status, _, body = world.send({**world.real[0], "action": "something.else"})
+    assert status in (202, 409), body
+
+    messages = all_messages(world, world.spill)
+    assert len(messages) >= 10 + 20 + 2, len(messages)
+    few = messages[:5]
+    assert deliver(world, "drain", few) == {message["MessageId"] for message in few}, "nothing can be stored yet"
+    world.between.mend()
+
+    deliveries = [message for message in messages for _ in range(chance.randint(1, 5))]
+    chance.shuffle(deliveries)
+    batches = []
+    while deliveries:
+        size = chance.randint(1, 10)
+        batches.append(deliveries[:size])
+        deliveries = deliveries[size:]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for batch, failed in zip(batches, pool.map(lambda batch: deliver(world, "drain", batch), batches)):
+            assert not failed, f"{len(failed)} of {len(batch)} failed"
+    world.sealed()
+    for message in messages:
+        world.sqs.change_message_visibility(QueueUrl=world.spill, ReceiptHandle=message["ReceiptHandle"],
+                                            VisibilityTimeout=0)
+    mapping(world, f"{NAME}-spill", True)
+    eventually("the queue is empty", lambda: waiting(world, world.spill) == 0)
+    found = world.sealed()
+    [sealed] = [leaf for name, leaf in found.items() if name == ("org_new", rival_id)]
+    [loser] = [rival["description"] for rival in rivals if rival["description"] != sealed.event["description"]]
+    listed = [refusal for refusal in world.get("/v1/refused?tenant_id=org_new")["refused"]
+              if refusal["code"] == "event_conflict"]
+    assert len(listed) == 1 and f'"description":"{loser}"' in json.dumps(listed[0]).replace("\\", "").replace(
+        '": "', '":"'), listed
+    if status == 202:
+        tenant = world.real[0]["organization_id"]
+        listed = world.get(f"/v1/refused?tenant_id={tenant}")["refused"]
+        assert [refusal["code"] for refusal in listed] == ["event_conflict"], listed
+    return f"{len(messages)} messages in {len(batches)} deliveries of up to 10"
+
+
+def waiting(world, queue):
+    attributes = world.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    return sum(int(attributes[name]) for name in
+               ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"))
+
+
+def apps_inside_the_account_may_use_the_queue(world):
+    def put(key, event):
+        world.sqs.send_message(QueueUrl=world.spill, MessageBody=json.dumps({"api_key": key, "event": event}))
+
+    status, _, body = world.request("POST", "/v1/api-keys", json.dumps(
+        {"name": "inside", "tenant_id": "org_direct", "scopes": ["events:write"]}).encode())
+    assert status == 201, body
+    key = json.loads(body)["key"]
+    put(key, made_up("org_direct", 1))
+    put(key, {"action": "user.created"})
+    put(key[:-1] + ("y" if key[-1] == "x" else "x"), made_up("org_direct", 2))
+    eventually("the queue is empty", lambda: waiting(world, world.spill) == 0)
+    eventually("the event is stored", lambda: world.get("/v1/events?tenant_id=org_direct")["events"])
+    [event] = world.get("/v1/events?tenant_id=org_direct")["events"]
+    world.acknowledged["org_direct", event["id"]] = event["integrity"]["leaf_hash"]
+    world.sealed()
+    [refusal] = world.get("/v1/refused?tenant_id=org_direct")["refused"]
+    assert refusal["code"] == "validation_failed", refusal
+    codes = [refusal["code"] for refusal in world.get("/v1/refused")["refused"]]
+    assert codes == ["invalid_key"], codes
+    assert key[:-1] not in json.dumps(world.get("/v1/refused")), "a key is kept with what it came with"
+
+
+def answers_that_get_lost_change_nothing(world):
+    """What was done but reported failed: writes of ingest, segments and heads of seal. And what S3 puts off."""
+    write = lambda call: call.function == "ingest" and call.operation in WRITES
+    world.between.fail(write, LOST, done=True, times=3)
+    for n in range(6):
+        status, _, body = world.send(made_up("org_lost", n))
+        assert status in (200, 201, 202), body
+    segment = lambda call: call.function == "seal" and call.operation == "PutObject" and call.target.startswith("segments/")
+    faults = [
+        world.between.fail(segment, LOST_S3, done=True, times=2),
+        world.between.fail(segment, SLOW_DOWN, times=2),
+        world.between.fail(lambda call: call.function == "seal" and call.operation in WRITES, LOST, done=True, times=2),
+    ]
+    for n in range(12):
+        assert world.send(made_up(f"org_lost{n % 3}", n))[0] in (200, 201, 202)
+    world.sealed()
+    assert all(fault.left == [0] for fault in faults), [fault.left for fault in faults]
+    world.between.mend()
+
+
+def a_tenant_that_cannot_be_sealed_holds_up_nobody(world):
+    stuck = lambda call: call.function == "seal" and call.operation == "PutObject" and "tenant_id=org_stuck/" in call.target
+    world.between.fail(stuck, SLOW_DOWN)
+    before = dict(world.acknowledged)
+    for n in range(4):
+        assert world.send(made_up("org_stuck", n))[0] == 201
+    waits, world.acknowledged = world.acknowledged, before
+    for n in range(4):
+        assert world.send(made_up("org_free", n))[0] == 201
+    world.sealed()
+    assert not [tenant for tenant, _ in world.archive.logs if tenant == "org_stuck"]
+    world.acknowledged |= waits
+    world.between.mend()
+    world.sealed()
+    eventually("nothing is parked", lambda: waiting(world, world.parking) == 0)
+
+
+def the_stream_once_more_from_its_beginning_changes_nothing(world):
+    """With changes in between that are no records: they alone are reported as failed."""
+    streams = deploy.client("dynamodbstreams", world.emulator.endpoint)
+    arn = world.dynamodb.describe_table(TableName=f"{NAME}-events")["Table"]["LatestStreamArn"]
+    [shard] = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+    records, cursor = [], iterator["ShardIterator"]
+    while got := (page := streams.get_records(ShardIterator=cursor))["Records"]:
+        records, cursor = records + got, page["NextShardIterator"]
+    changes = [json.loads(json.dumps({**record, "eventSourceARN": arn, "eventSource": "aws:dynamodb"}, default=as_event))
+               for record in records if record["eventName"] == "INSERT"]
+    assert len(changes) >= len(world.acknowledged)
+    broken = json.loads(json.dumps(changes[0]))
+    broken["dynamodb"]["SequenceNumber"] = "9" * 20
+    for name in list(broken["dynamodb"]["NewImage"]):
+        if name not in ("pk", "sk"):
+            del broken["dynamodb"]["NewImage"][name]
+    before = versions(world.s3, BUCKET)
+    for at in range(0, len(changes), 200):
+        batch = [*changes[at:at + 100], broken, *changes[at + 100:at + 200]]
+        answer = world.lambdas.invoke(FunctionName=f"{NAME}-seal", Payload=json.dumps({"Records": batch}).encode())
+        payload = json.loads(answer["Payload"].read())
+        assert payload == {"batchItemFailures": [{"itemIdentifier": "9" * 20}]}, payload
+    assert versions(world.s3, BUCKET) == before
+    return f"{len(changes)} changes"
+
+
+def as_event(value):
+    """What JSON has no word for, as Lambda events have it."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime.datetime):
+        return value.timestamp()
+    raise TypeError(value)
+
+
+def the_command_line_verifies_the_bucket(world):
+    """As far as it is signed; and all of it, once every log has a new checkpoint, which is due once an hour."""
+    report = world.run_stele("verify", "--installation", NAME, expected=2)
+    assert f"COULD NOT CHECK: {len(world.archive.logs)} logs" in report and " 0 refuted" in report, report
+    variables = {**variables_of(world, "seal"), "STELE_PUBLISH_EVERY_SECONDS": "0"}
+    world.lambdas.update_function_configuration(FunctionName=f"{NAME}-seal", Environment={"Variables": variables})
+    for tenant in sorted({tenant for tenant, _ in world.archive.logs}):
+        assert world.send(made_up(tenant, "last"))[0] == 201
+    world.sealed()
+    logs, leaves = len(world.archive.logs), sum(map(len, world.archive.logs.values()))
+    # The segment is there before its checkpoint is.
+    eventually("all of it is proven", lambda: f"PROVEN: {logs} logs, {leaves} events" in world.run_stele(
+        "verify", "--installation", NAME, "--public-key", world.public_keys, expected=(0, 2)), 30)
+    return f"{logs} logs, {leaves} events"
+
+
+def the_doctor_finds_nothing_wrong_and_what_is_made_wrong(world):
+    """Everything is as deployed; then a lifecycle rule is gone and a table's deletion protection."""
+    def report(expected):
+        found = json.loads(world.run_stele("doctor", "--installation", NAME, "--json", expected=expected))
+        return {finding["check"]: finding for finding in found["findings"]}
+
+    healthy = report((0, 2))
+    wrong = {check: finding for check, finding in healthy.items() if finding["state"] not in ("ok", "could_not_check")}
+    assert not wrong, json.dumps(wrong, indent=1)
+    rules = world.s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    world.s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": rules[1:]})
+    world.dynamodb.update_table(TableName=f"{NAME}-control", DeletionProtectionEnabled=False)
+    sick = report(1)
+    found = {check for check in sick if sick[check]["state"] != healthy.get(check, sick[check])["state"]}
+    assert any("lifecycle" in check for check in found) and any("control" in check for check in found), found
+    world.s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": rules})
+    world.dynamodb.update_table(TableName=f"{NAME}-control", DeletionProtectionEnabled=True)
+    unchecked = [check for check, finding in healthy.items() if finding["state"] == "could_not_check"]
+    return f"{len(healthy) - len(unchecked)} checks; could not check {', '.join(unchecked) or 'none'}"
+
+
+def a_lost_database_is_rebuilt_from_the_bucket(world):
+    """Everything in both tables is gone. What was sealed comes back, and the logs go on without a fork."""
+    stream = next(found for found in world.lambdas.list_event_source_mappings(FunctionName=f"{NAME}-seal")
+                  ["EventSourceMappings"] if ":dynamodb:" in found["EventSourceArn"])["UUID"]
+    world.lambdas.update_event_source_mapping(UUID=stream, Enabled=False)
+    for table in ("events", "control"):
+        name = f"{NAME}-{table}"
+        pages = world.dynamodb.get_paginator("scan").paginate(TableName=name)
+        for item in [item for page in pages for item in page["Items"]]:
+            world.dynamodb.delete_item(TableName=name, Key={"pk": item["pk"], "sk": item["sk"]})
+        assert not world.dynamodb.scan(TableName=name)["Items"]
+    before = len(versions(world.s3, BUCKET))
+    said = world.run_stele("rebuild", "--installation", NAME)
+    logs, leaves = len(world.archive.logs), sum(map(len, world.archive.logs.values()))
+    assert f"rebuilt {logs} logs" in said and f"{leaves} events are back" in said, said
+    assert len(versions(world.s3, BUCKET)) == before, "it writes nothing into the bucket"
+    world.lambdas.update_event_source_mapping(UUID=stream, Enabled=True)
+    world.key = bootstrapped_key(world)
+    receipts = dict(world.acknowledged)
+    for event in world.real[:12]:
+        status, headers, body = world.send(event)
+        assert status == 200 and headers.get("idempotent-replayed") == "true", (status, body)
+    assert world.acknowledged == receipts
+    for tenant in ("okta_acme", "org_cost"):
+        assert world.send(made_up(tenant, "after"))[0] == 201
+    world.sealed()
+    return said.splitlines()[0]
+
+
+def no_function_was_denied_anything_or_failed(world):
+    """All that the functions called was allowed, and nothing that they logged is an error of theirs."""
+    denied = [line for line in world.emulator.log.read_text(errors="replace").splitlines()
+              if line.startswith("denied: ") and any(f"/{NAME}-{f}/{NAME}-{f}'" in line for f in FUNCTIONS)]
+    assert not denied, "\n".join(denied[:5])
+    assert not world.between.errors, world.between.errors
+    for function in FUNCTIONS:
+        panics = [line for line in world.log_of(function) if "panicked" in line]
+        assert not panics, f"{function}: {panics[:3]}"
+    calls = world.between.count()
+    return "".join(
+        f"\n       {function}: " + ", ".join(f"{name} {calls[function, name]}" for f, name in sorted(calls) if f == function)
+        for function in FUNCTIONS)
+
+
+STEPS = [
+    deployed_as_the_templates_say,
+    setup_locked_the_secrets_and_published_the_key,
+    a_platform_key_is_made,
+    real_events_are_accepted,
+    sent_again_they_are_replays_with_the_same_receipts,
+    each_is_in_a_locked_segment_exactly_once,
+    it_is_read_back_with_its_place_in_the_log,
+    every_checkpoint_verifies,
+    nobody_can_delete_shorten_or_overwrite,
+    an_event_costs_one_write,
+    asked_for_202_means_queued_and_stored_soon,
+    while_dynamodb_refuses_writes_nothing_is_lost_or_doubled,
+    apps_inside_the_account_may_use_the_queue,
+    answers_that_get_lost_change_nothing,
+    a_tenant_that_cannot_be_sealed_holds_up_nobody,
+    the_stream_once_more_from_its_beginning_changes_nothing,
+    the_command_line_verifies_the_bucket,
+    a_lost_database_is_rebuilt_from_the_bucket,
+    every_checkpoint_verifies,
+    no_function_was_denied_anything_or_failed,
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--functions", type=Path, default=PROJECT / "target" / "debug")
+    parser.add_argument("--stele", type=Path, default=PROJECT / "target" / "debug" / "stele")
+    parser.add_argument("--until", help="the last step to run")
+    chosen = parser.parse_args()
+    if not EVENTS.exists():
+        raise SystemExit(f"{EVENTS} is not here: it is what these tests send")
+    # Nothing of whoever runs this may reach the clients made here, and nothing may go through a proxy.
+    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
+        del os.environ[name]
+    # Told to end, it cleans up first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = PROJECT / "target" / "aws"
+    folder.mkdir(parents=True, exist_ok=True)
+    only = (folder / "lock").open("w")
+    fcntl.flock(only, fcntl.LOCK_EX)
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    run = folder / "run"
+    run.mkdir(parents=True)
+    codes = folder / chosen.functions.resolve().name
+    started = time.monotonic()
+    deploy.code(chosen.functions.resolve(), codes)
+    world = World(run, {"stele": str(chosen.stele.resolve())})
+    world.codes = codes
+    passed = failed = 0
+    try:
+        for step in STEPS:
+            begun = time.monotonic()
+            name = step.__name__.replace("_", " ")
+            try:
+                said = step(world)
+            except Exception:
+                traceback.print_exc(file=sys.stdout)
+                print(f"FAILED {name}; logs: {world.emulator.log}", flush=True)
+                failed = 1
+                break
+            passed += 1
+            print(f"ok     {name} ({time.monotonic() - begun:.1f} s){': ' if said else ''}{said or ''}", flush=True)
+            if step.__name__ == chosen.until:
+                break
+    finally:
+        world.stop()
+    print(f"{time.monotonic() - started:.0f} s")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
