@@ -84,18 +84,31 @@ def sam_deploy(endpoint, folder, parameters):
         raise AssertionError(f"sam deploy ended with {done.returncode}:\n{done.stdout[-6000:]}")
 
 
-class Buckets:
-    """What the stateful template says of buckets, beyond what the emulator makes of it."""
+class Stateful:
+    """What the stateful template says of bucket and tables, beyond what the emulator makes of it."""
 
     def __init__(self):
-        template = yaml_parse((INFRA / "stateful.yaml").read_text())
-        self.archive = template["Resources"]["ArchiveBucket"]["Properties"]
+        resources = yaml_parse((INFRA / "stateful.yaml").read_text())["Resources"]
+        self.archive = resources["ArchiveBucket"]["Properties"]
+        self.tables = {table: resources[resource]["Properties"]
+                       for table, resource in (("events", "EventsTable"), ("control", "ControlTable"))}
         assert self.archive["ObjectLockEnabled"] is True
         assert self.archive["ObjectLockConfiguration"]["ObjectLockEnabled"] == "Enabled"
         assert self.archive["VersioningConfiguration"]["Status"] == "Enabled"
         assert all(self.archive["PublicAccessBlockConfiguration"].values())
 
-    def complete(self, s3, bucket, mode):
+    def complete_tables(self, dynamodb):
+        """Sets the template's expiry and point-in-time recovery by API."""
+        for name, table in self.tables.items():
+            assert table["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+            dynamodb.update_time_to_live(
+                TableName=f"{NAME}-{name}", TimeToLiveSpecification=table["TimeToLiveSpecification"])
+            assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+            dynamodb.update_continuous_backups(
+                TableName=f"{NAME}-{name}",
+                PointInTimeRecoverySpecification=table["PointInTimeRecoverySpecification"])
+
+    def complete_bucket(self, s3, bucket, mode):
         """Sets the template's lock, encryption and lifecycle by API."""
         retention = self.archive["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
         assert retention["Mode"] == {"Ref": "LockMode"}

@@ -7,7 +7,8 @@ ministack 1.5.33 does not know is added here, when this file is run as a program
   DynamoDB call, the encryption context of a KMS call, and `aws:PrincipalArn` of a role's session;
 * that a request came over TLS, unless it says `X-Forwarded-Proto: http`;
 * partial failures of a stream's batch: the batch comes again, as on AWS from the first failure on;
-* the SAM transform of nested stacks, named queries as a resource of a stack, numbers that come from parameters.
+* the SAM transform of nested stacks, named queries as a resource of a stack, numbers that come from parameters,
+  the status of a stack's indexes.
 """
 
 import contextvars
@@ -229,11 +230,18 @@ def complete_resources(provisioners, athena):
             properties = {**properties, "ScalingConfig": {name: int(value) for name, value in scaling.items()}}
         return create_mapping(logical_id, properties, stack_name)
 
+    create_table = types["AWS::DynamoDB::Table"]["create"]
+
+    def create_table_with_indexes(logical_id, properties, stack_name):
+        indexes = [{**index, "IndexStatus": "ACTIVE"} for index in properties.get("GlobalSecondaryIndexes", [])]
+        return create_table(logical_id, {**properties, "GlobalSecondaryIndexes": indexes}, stack_name)
+
     def create_named_query(_logical_id, properties, _stack_name):
         _, _, body = athena._create_named_query(properties)
         query_id = json.loads(body)["NamedQueryId"]
         return query_id, {"NamedQueryId": query_id}
 
+    types["AWS::DynamoDB::Table"]["create"] = create_table_with_indexes
     types["AWS::Lambda::EventSourceMapping"]["create"] = create_mapping_with_numbers
     types["AWS::Athena::NamedQuery"] = {
         "create": create_named_query,

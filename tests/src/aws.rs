@@ -88,6 +88,35 @@ async fn the_adapters_for_aws_keep_the_contracts_of_their_ports() {
     contract::refusals::suite(&store, "a").await;
 }
 
+/// An event of up to a kilobyte is one write unit, and one more in each index: by the emulator's own count.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_a_kilobyte_takes_one_write_unit_and_one_per_index() {
+    use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+    use stele::ports::{HotStore, Put};
+    use stele::time::Timestamp;
+    let emulator = Emulator::start();
+    let aws = Aws::emulated(&emulator.endpoint);
+    let store = DynamoStore::new(aws.dynamodb(), "events", "control");
+    store.create_tables().await.unwrap();
+    let tenant = contract::sample::tenant("acme");
+    for (resource, units) in [(Some("inv_1"), 4.0), (None, 3.0)] {
+        let ms = 1_767_225_600_000 + u64::from(resource.is_none());
+        let record = contract::sample::record_by(&tenant, ms, 1, "user_1", resource, "invoice.deleted");
+        let put = Put { record: record.clone(), expires: Timestamp::MAX, remember: None };
+        store.put(&tenant, &put).await.unwrap();
+        let stored = aws.dynamodb().scan().table_name("events").send().await.unwrap().items.unwrap();
+        let is_it = |item: &&std::collections::HashMap<_, _>| {
+            item.get("sk") == Some(&AttributeValue::S(record.id.to_string()))
+        };
+        let mut item = stored.iter().find(is_it).unwrap().clone();
+        item.insert("sk".to_owned(), AttributeValue::S(format!("{}x", record.id)));
+        let again = aws.dynamodb().put_item().table_name("events").set_item(Some(item));
+        let again = again.return_consumed_capacity(ReturnConsumedCapacity::Indexes).send().await.unwrap();
+        let consumed = again.consumed_capacity.unwrap();
+        assert_eq!(consumed.capacity_units, Some(units), "{consumed:?}");
+    }
+}
+
 /// Whoever has more rights than we can lay a delete marker and a new version over a locked one. What was locked stays
 /// what the key means.
 async fn a_key_means_its_first_version(aws: &Aws) {
@@ -110,4 +139,36 @@ async fn a_key_means_its_first_version(aws: &Aws) {
     let version = &listed[0].version;
     let delete = client.delete_object().bucket("locked").key(key.as_str()).version_id(version);
     assert!(delete.bypass_governance_retention(true).send().await.is_err());
+}
+
+fn passes(command: &mut Command) {
+    let output = command.current_dir(root()).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        said(&output.stdout),
+        said(&output.stderr)
+    );
+}
+
+#[test]
+fn templates_are_clean_and_each_policy_allows_what_is_needed_and_nothing_else() {
+    passes(&mut Command::new(root().join("tests/infra/run")));
+}
+
+#[test]
+fn every_named_query_answers_as_the_events_say() {
+    let stele = crate::process::program();
+    passes(Command::new(python("aws")).arg("tests/athena/check.py").arg("--stele").arg(stele));
+}
+
+#[test]
+fn the_deployed_whole_takes_seals_and_proves_real_events_through_an_outage() {
+    // The functions lie beside the program, built with it.
+    let stele = crate::process::program();
+    let functions = stele.parent().unwrap();
+    let mut command = Command::new(python("aws"));
+    passes(command.arg("tests/aws/e2e.py").arg("--functions").arg(functions).arg("--stele").arg(stele));
 }

@@ -26,10 +26,11 @@ pub(crate) const DEMO: &str = "demo";
 pub(crate) const OTHER: &str = "other";
 
 /// Headers of an answer that scripts show and compare.
-const COMPARED: [&str; 6] = [
+const COMPARED: [&str; 7] = [
     "content-type",
     "content-disposition",
     "idempotent-replayed",
+    "preference-applied",
     "allow",
     "retry-after",
     "www-authenticate",

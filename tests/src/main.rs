@@ -12,6 +12,7 @@ mod world;
 mod simulate;
 mod faults;
 mod spill;
+mod parking;
 mod races;
 mod tamper;
 mod rebuild;

@@ -35,7 +35,8 @@ pub(crate) fn program() -> &'static Path {
         }
         let tests = std::env::current_exe().expect("the tests are a file");
         let built = tests.parent().and_then(Path::parent).expect("tests lie in `deps`").join("stele");
-        const BUILD: &str = "build it with `cargo build -p stele-cli`, as tests/run does";
+        const BUILD: &str =
+            "build it with `cargo build --workspace --features stele-cli/aws`, as tests/run does";
         let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
         let made = modified(&built).unwrap_or_else(|| panic!("`{}` is missing: {BUILD}", built.display()));
         // Written by cargo: `program: source source …`, spaces in names with a backslash before them.

@@ -160,6 +160,25 @@ mod tests {
         }
     }
 
+    fn sample<T: serde::de::DeserializeOwned>(name: &str) -> T {
+        let path = format!("{}/../../events/lambda/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_lambda_hands_over_is_read() {
+        let answered = answer(sample("http"), |request| async move {
+            assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/events"));
+            assert!(request.headers()["authorization"].to_str().unwrap().starts_with("Bearer stele_"));
+            crate::http::answer(StatusCode::OK, "text/plain", request.into_body())
+        });
+        let body = serde_json::to_value(answered.await).unwrap()["body"].clone();
+        assert!(body.as_str().unwrap().contains("invoice.deleted"), "{body}");
+        let messages = messages_from(sample("spill"));
+        assert_eq!(messages[0].sent_at, Timestamp::from_ms(1_777_645_920_123));
+        assert!(messages[0].body.contains("api_key"));
+    }
+
     #[tokio::test]
     async fn a_panic_and_a_torn_body_are_answers_too() {
         let event_with = |value| event(value);

@@ -85,3 +85,25 @@ async fn main() -> Result<(), Error> {
     };
     lambda_runtime::run(service_fn(handle)).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stele_adapters::dynamodb::stream::record_of;
+
+    fn sample(name: &str) -> Trigger {
+        let path = format!("{}/../../events/lambda/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_trigger_is_read_as_what_it_is() {
+        let Trigger::Stream(event) = sample("stream") else { panic!("a batch of the stream") };
+        let records: Vec<_> = event.records.iter().filter_map(|change| record_of(change).unwrap()).collect();
+        let tenants: Vec<_> = records.iter().map(|record| record.tenant.as_str()).collect();
+        assert_eq!((event.records.len(), tenants), (3, vec!["org_acme", "org_globex"]));
+        let Trigger::Parked(event) = sample("parking") else { panic!("messages of the parking queue") };
+        let messages = lambda::messages_from(event);
+        assert_eq!(stele::parking::records(&messages[0].body).unwrap(), records[..1]);
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::bucket::put_back;
 use super::facts::{Alarm, Facts};
-use super::finding::{Finding, Findings, Outcome, could_not_check, ok, problem};
+use super::finding::{Finding, Findings, Outcome, could_not_check, listed, ok, problem};
 
 /// Those of infra/observability.yaml, by the words that end their names.
 pub(super) const ALARMS: [&str; 18] = [
@@ -87,12 +87,14 @@ fn in_alarm(facts: &Facts, alarms: &[Alarm]) -> Vec<(String, Outcome)> {
 }
 
 fn silent(alarms: &[&Alarm]) -> Outcome {
-    let unsure: Vec<&str> =
-        alarms.iter().filter(|alarm| alarm.state != "OK").map(|alarm| alarm.name.as_str()).collect();
-    match (alarms.is_empty(), unsure.as_slice()) {
-        (true, _) => problem("there are none", "deploy infra/observability.yaml"),
-        (_, []) => ok("none is in ALARM"),
-        (_, unsure) => could_not_check(format!("not judged by CloudWatch yet: `{}`", unsure.join("`, `"))),
+    let unsure: Vec<String> =
+        alarms.iter().filter(|alarm| alarm.state != "OK").map(|alarm| format!("`{}`", alarm.name)).collect();
+    match (alarms.len(), unsure.len()) {
+        (0, _) => problem("there are none", "deploy infra/observability.yaml"),
+        (_, 0) => ok("none is in ALARM"),
+        (all, n) => {
+            could_not_check(format!("{n} of {all} are not judged by CloudWatch yet: {}", listed(&unsure)))
+        }
     }
 }
 
@@ -157,7 +159,12 @@ mod tests {
     fn an_alarm_without_a_judgement_says_nothing() {
         let mut facts = facts();
         list(&mut facts)[3].state = "INSUFFICIENT_DATA".to_owned();
-        expect(&examine(&facts), "silent", CouldNotCheck, "`audit-batches-failed`");
+        expect(
+            &examine(&facts),
+            "silent",
+            CouldNotCheck,
+            "1 of 18 are not judged by CloudWatch yet: `audit-batches-failed`",
+        );
         facts.alarms = Asked::Unread("AccessDenied".to_owned());
         for check in ["all there", "heard", "silent"] {
             expect(&examine(&facts), check, CouldNotCheck, "AccessDenied");

@@ -98,14 +98,17 @@ where
         Ok(answer) => return Asked::Is(answer),
         Err(error) => error,
     };
-    match error.code() {
-        Some(code) if absent.contains(&code) => Asked::Absent(code.to_owned()),
-        Some(code) => Asked::Unread(match error.message() {
+    let text = match (error.code(), error.raw_response()) {
+        (Some(code), _) if absent.contains(&code) => return Asked::Absent(code.to_owned()),
+        (Some(code), _) => match error.message() {
             Some(message) => format!("{code}: {message}"),
             None => code.to_owned(),
-        }),
-        None => Asked::Unread(last_word(&error)),
-    }
+        },
+        // An answer without a code is not one of the service's own.
+        (None, Some(answer)) => format!("HTTP {}: {}", answer.status().as_u16(), last_word(&error)),
+        (None, None) => last_word(&error),
+    };
+    Asked::Unread(text)
 }
 
 /// An answer through one of our ports, whose errors have the service's inside.
@@ -209,18 +212,18 @@ fn lifecycle_rule(rule: &LifecycleRule) -> Rule {
         .and_then(|filter| filter.tag())
         .into_iter()
         .chain(and.map(|and| and.tags()).unwrap_or_default());
-    let sizes = [
-        filter.and_then(|filter| filter.object_size_greater_than()),
-        filter.and_then(|filter| filter.object_size_less_than()),
-        and.and_then(|and| and.object_size_greater_than()),
-        and.and_then(|and| and.object_size_less_than()),
-    ];
+    // S3 answers with 0 where no size was given.
+    let greater = |bytes: Option<i64>| bytes.is_some_and(|bytes| bytes > 0);
+    let is_narrowed = greater(filter.and_then(|filter| filter.object_size_greater_than()))
+        || greater(and.and_then(|and| and.object_size_greater_than()))
+        || filter.and_then(|filter| filter.object_size_less_than()).is_some()
+        || and.and_then(|and| and.object_size_less_than()).is_some();
     Rule {
         id: rule.id().unwrap_or_default().to_owned(),
         is_enabled: rule.status().as_str() == "Enabled",
         prefix: prefix.unwrap_or_default().to_owned(),
         tags: tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
-        is_narrowed: sizes.iter().any(Option::is_some),
+        is_narrowed,
         expires: rule.expiration().and_then(|when| {
             match (when.days().filter(|days| *days > 0), when.date()) {
                 (Some(days), _) => Some(Expiry::Days(days)),

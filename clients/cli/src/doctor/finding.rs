@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// Of many so many are named, the others counted.
+const NAMED_MAX: usize = 5;
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,5 +85,25 @@ pub(super) fn overall(findings: &[Finding]) -> State {
         State::CouldNotCheck
     } else {
         State::Ok
+    }
+}
+
+/// Some texts as one.
+pub(super) fn listed(all: &[String]) -> String {
+    let named = all.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
+    match all.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        more => format!("{named}; and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_are_counted_and_not_listed() {
+        let all: Vec<String> = (0..7).map(|n| n.to_string()).collect();
+        assert_eq!(listed(&all), "0; 1; 2; 3; 4; and 2 more");
     }
 }

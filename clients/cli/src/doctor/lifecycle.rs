@@ -5,7 +5,7 @@
 
 use super::bucket::mend;
 use super::facts::{Expiry, Facts, Rule};
-use super::finding::{Finding, Findings, Outcome, ok, problem};
+use super::finding::{Finding, Findings, Outcome, listed, ok, problem};
 use stele::layout::SEGMENTS;
 use stele::limits;
 
@@ -65,7 +65,7 @@ fn classes(rules: &[(&Rule, Kind)]) -> Outcome {
         true => {
             ok(format!("{} classes, each with a rule that waits for its end", limits::CLASSES_DAYS.len()))
         }
-        false => problem(wrong.join("; "), mend()),
+        false => problem(listed(&wrong), mend()),
     }
 }
 
@@ -108,7 +108,7 @@ fn others(rules: &[(&Rule, Kind)]) -> Outcome {
         .collect();
     match others.is_empty() {
         true => ok("no rule expires what is not archived or of no class"),
-        false => problem(others.join("; "), format!("disable it now, and {}", mend())),
+        false => problem(listed(&others), format!("disable it now, and {}", mend())),
     }
 }
 

@@ -116,6 +116,16 @@ mod tests {
     }
 
     #[test]
+    fn no_two_checks_have_one_name() {
+        let mut names: Vec<String> =
+            examine(&healthy::facts()).into_iter().map(|finding| finding.check).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
     fn what_may_not_be_read_is_never_green() {
         let findings = examine(&healthy::unread());
         let green: Vec<&Finding> =

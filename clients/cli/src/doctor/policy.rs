@@ -54,62 +54,53 @@ const PUTS: [&str; 2] = ["s3:PutObject", "s3:PutObjectRetention"];
 
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings::of("archive");
-    let parsed = match &facts.bucket.policy {
-        Asked::Is(text) => {
-            Policy::parse(text).ok_or_else(|| could_not_check("the policy can't be understood"))
+    match &facts.bucket.policy {
+        Asked::Is(text) => match Policy::parse(text) {
+            Some(policy) => all_denials(&mut findings, &policy, facts),
+            None => findings.add("policy", could_not_check("the policy can't be understood")),
+        },
+        Asked::Absent(_) => {
+            findings.add("policy", problem("there is none: only the locks themselves still hold", mend()));
         }
-        Asked::Absent(_) => Err(problem("there is none: only the locks themselves still hold", mend())),
-        Asked::Unread(code) => Err(could_not_check(code.clone())),
-    };
-    match parsed {
-        Ok(policy) => all_denials(&mut findings, &policy, facts),
-        Err(outcome) => findings.add("policy", outcome),
+        Asked::Unread(code) => findings.add("policy", could_not_check(code.clone())),
     }
     findings.into_list()
 }
 
 fn all_denials(findings: &mut Findings, policy: &Policy, facts: &Facts) {
     let bucket = facts.archive();
-    let at = |place: &Place| format!("{bucket}/{}", place.key);
-    let everywhere = |actions: &[&str], when: &dyn Fn(&[Test]) -> bool| -> Vec<&'static str> {
-        let is_open = |place: &&Place| !policy.denies_all(actions, &at(place), when);
-        PLACES.iter().filter(is_open).map(|place| place.prefix).collect()
-    };
+    let open = |actions: &[&str], when: &When| policy.open_places(&bucket, actions, &|_, tests| when(tests));
 
-    let open = everywhere(&["s3:DeleteObject", "s3:DeleteObjectVersion"], &|tests| tests.is_empty());
-    findings.add("policy: deletes", denied(&open, "denied to everybody"));
+    let deletes = open(&["s3:DeleteObject", "s3:DeleteObjectVersion"], &<[Test]>::is_empty);
+    findings.add("policy: deletes", denied(&deletes, "denied to everybody"));
 
-    let open = everywhere(&["s3:PutObject"], &|tests| {
-        only(tests, &["Null"], "s3:if-none-match").is_some_and(|values| all_are(values, "true"))
+    let overwriting = open(&["s3:PutObject"], &|tests| says(tests, "Null", "s3:if-none-match", "true"));
+    findings.add("policy: overwriting", denied(&overwriting, "a put without If-None-Match is denied"));
+
+    let insists_on =
+        |mode: &str| open(&PUTS, &|tests| says(tests, "StringNotEquals", "s3:object-lock-mode", mode));
+    findings.add(
+        "policy: lock mode",
+        lock_mode(&insists_on("COMPLIANCE"), &insists_on("GOVERNANCE"), facts.trial),
+    );
+
+    let short = policy.open_places(&bucket, &PUTS, &|place, tests| {
+        only(tests, &["NumericLessThan"], "s3:object-lock-remaining-retention-days")
+            .is_some_and(|values| least(values) >= Some(place.lock_days))
     });
-    findings.add("policy: overwriting", denied(&open, "a put without If-None-Match is denied"));
-
-    findings.add("policy: lock mode", lock_mode(facts, &everywhere));
-
-    let is_open = |place: &&Place| {
-        let too_short = |tests: &[Test]| {
-            only(tests, &["NumericLessThan"], "s3:object-lock-remaining-retention-days")
-                .is_some_and(|values| least(values) >= Some(place.lock_days))
-        };
-        !policy.denies_all(&PUTS, &at(place), &too_short)
-    };
-    let open: Vec<&str> = PLACES.iter().filter(is_open).map(|place| place.prefix).collect();
-    findings.add("policy: short locks", denied(&open, "a put with a lock that is too short is denied"));
+    findings.add("policy: short locks", denied(&short, "a put with a lock that is too short is denied"));
 
     findings.add("policy: tls", tls(policy, &bucket));
 
-    let open = everywhere(&["s3:GetObject", "s3:PutObject"], &|tests| {
-        only(tests, &["StringNotEquals"], "aws:PrincipalAccount")
-            .is_some_and(|values| all_are(values, &facts.account))
-    });
-    findings.add("policy: other accounts", denied(&open, "denied"));
+    let foreign = |tests: &[Test]| says(tests, "StringNotEquals", "aws:PrincipalAccount", &facts.account);
+    let foreign = open(&["s3:GetObject", "s3:PutObject"], &foreign);
+    findings.add("policy: other accounts", denied(&foreign, "denied"));
 
-    findings.add("policy: writers", writers(policy, facts, &at));
+    findings.add("policy: writers", writers(policy, facts, &bucket));
 
-    let only_compact = |tests: &[Test]| only_roles(tests, facts, &["compact"]);
-    let open = everywhere(&["s3:PutObjectTagging"], &only_compact);
-    findings
-        .add("policy: tags", denied(&open, "what lifecycle goes by is denied to everybody but `compact`"));
+    let tagging = open(&["s3:PutObjectTagging"], &|tests| only_roles(tests, facts, &["compact"]));
+    let fine = "what lifecycle goes by is denied to everybody but `compact`";
+    findings.add("policy: tags", denied(&tagging, fine));
 }
 
 /// Nothing open is fine.
@@ -120,49 +111,30 @@ fn denied(open: &[&str], fine: &str) -> Outcome {
     }
 }
 
-fn lock_mode(
-    facts: &Facts,
-    everywhere: &dyn Fn(&[&str], &dyn Fn(&[Test]) -> bool) -> Vec<&'static str>,
-) -> Outcome {
-    let insists_on = |mode: &str| {
-        everywhere(&PUTS, &|tests| {
-            only(tests, &["StringNotEquals"], "s3:object-lock-mode")
-                .is_some_and(|values| all_are(values, mode))
-        })
-    };
-    let open = insists_on("COMPLIANCE");
-    if open.is_empty() {
-        return ok("a put that is not locked in COMPLIANCE is denied");
-    }
-    match (insists_on("GOVERNANCE").is_empty(), facts.trial) {
-        (true, true) => ok("a put that is not locked in GOVERNANCE is denied (trial mode)"),
-        (true, false) => problem("it insists on GOVERNANCE: trial mode", TRIAL_MEND),
-        (false, _) => denied(&open, ""),
+/// By where it does not insist on the one mode, and where not on the other.
+fn lock_mode(compliance: &[&str], governance: &[&str], trial: bool) -> Outcome {
+    match (compliance.is_empty(), governance.is_empty()) {
+        (false, true) if trial => ok("a put that is not locked in GOVERNANCE is denied (trial mode)"),
+        (false, true) => problem("it insists on GOVERNANCE: trial mode", TRIAL_MEND),
+        _ => denied(compliance, "a put that is not locked in COMPLIANCE is denied"),
     }
 }
 
 fn tls(policy: &Policy, bucket: &str) -> Outcome {
-    let in_the_clear = |tests: &[Test]| {
-        only(tests, &["Bool"], "aws:SecureTransport").is_some_and(|values| all_are(values, "false"))
-    };
-    let objects = PLACES.iter().map(|place| format!("{bucket}/{}", place.key));
-    let denies = objects.into_iter().all(|object| {
-        policy.denies_all(&["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], &object, &in_the_clear)
-    }) && policy.denies_all(&["s3:ListBucket", "s3:PutBucketPolicy"], bucket, &in_the_clear);
-    match denies {
+    let in_the_clear = |tests: &[Test]| says(tests, "Bool", "aws:SecureTransport", "false");
+    let on_objects = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"];
+    let open = policy.open_places(bucket, &on_objects, &|_, tests| in_the_clear(tests));
+    let on_bucket = ["s3:ListBucket", "s3:PutBucketPolicy"];
+    match open.is_empty() && policy.denies_all(&on_bucket, bucket, &in_the_clear) {
         true => ok("anything without it is denied"),
         false => problem("not everything without TLS is denied", mend()),
     }
 }
 
-fn writers(policy: &Policy, facts: &Facts, at: &dyn Fn(&Place) -> String) -> Outcome {
-    let is_open = |place: &&Place| {
-        let foreign = |tests: &[Test]| only_roles(tests, facts, place.writers);
-        !policy.denies_all(&["s3:PutObject"], &at(place), &foreign)
-    };
-    let mut open: Vec<&str> = PLACES.iter().filter(is_open).map(|place| place.prefix).collect();
-    let elsewhere = format!("{}/elsewhere/x", facts.archive());
-    if !policy.denies_all(&["s3:PutObject"], &elsewhere, &|tests| tests.is_empty()) {
+fn writers(policy: &Policy, facts: &Facts, bucket: &str) -> Outcome {
+    let foreign = |place: &Place, tests: &[Test]| only_roles(tests, facts, place.writers);
+    let mut open = policy.open_places(bucket, &["s3:PutObject"], &foreign);
+    if !policy.denies_all(&["s3:PutObject"], &format!("{bucket}/elsewhere/x"), &<[Test]>::is_empty) {
         open.push("anything else");
     }
     match open.is_empty() {
@@ -204,6 +176,9 @@ struct Test {
     values: Vec<String>,
 }
 
+/// Whether a condition is as expected.
+type When<'a> = dyn Fn(&[Test]) -> bool + 'a;
+
 impl Policy {
     fn parse(text: &str) -> Option<Policy> {
         let policy: Value = serde_json::from_str(text).ok()?;
@@ -214,8 +189,21 @@ impl Policy {
         Some(Policy { denials: statements.into_iter().filter_map(Denial::parse).collect() })
     }
 
+    /// The places where not each of these actions is denied to everybody by a statement with such a condition.
+    fn open_places(
+        &self,
+        bucket: &str,
+        actions: &[&str],
+        when: &dyn Fn(&Place, &[Test]) -> bool,
+    ) -> Vec<&'static str> {
+        let is_open = |place: &&Place| {
+            !self.denies_all(actions, &format!("{bucket}/{}", place.key), &|tests| when(place, tests))
+        };
+        PLACES.iter().filter(is_open).map(|place| place.prefix).collect()
+    }
+
     /// Whether each action on a resource is denied to everybody by a statement with such a condition.
-    fn denies_all(&self, actions: &[&str], resource: &str, when: &dyn Fn(&[Test]) -> bool) -> bool {
+    fn denies_all(&self, actions: &[&str], resource: &str, when: &When<'_>) -> bool {
         actions.iter().all(|action| {
             self.denials.iter().any(|denial| denial.is_about(action, resource) && when(&denial.tests))
         })
@@ -272,6 +260,11 @@ fn all_are(values: &[String], expected: &str) -> bool {
 
 fn least(values: &[String]) -> Option<u32> {
     values.iter().map(|value| value.parse().unwrap_or(0)).min()
+}
+
+/// Whether a condition consists of this one line.
+fn says(tests: &[Test], operator: &str, key: &str, value: &str) -> bool {
+    only(tests, &[operator], key).is_some_and(|values| all_are(values, value))
 }
 
 /// The values of a condition that consists of this one line.

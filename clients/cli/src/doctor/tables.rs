@@ -1,7 +1,8 @@
 //! The two tables.
 
+use super::bucket::mend;
 use super::facts::{Described, Facts, Table, Ttl};
-use super::finding::{Finding, Findings, Outcome, could_not_check, ok, problem};
+use super::finding::{Finding, Findings, Outcome, could_not_check, listed, ok, problem};
 
 /// The attribute after whose seconds DynamoDB may delete an item.
 const TTL: &str = "expires";
@@ -94,18 +95,22 @@ fn no_stream(name: &str, table: &Described) -> Outcome {
 }
 
 fn indexes(table: &Described) -> Outcome {
-    let status = |name: &str| table.indexes.iter().find(|(index, _)| index == name).map(|(_, status)| status);
+    let status =
+        |name: &str| table.indexes.iter().find(|(index, _)| index == name).map(|(_, status)| status.as_str());
     let wrong: Vec<String> = INDEXES
         .iter()
         .filter_map(|name| match status(name) {
-            Some(status) if status == "ACTIVE" => None,
+            Some("ACTIVE" | "UPDATING" | "CREATING" | "") => None,
             Some(status) => Some(format!("`{name}` is `{status}`")),
             None => Some(format!("`{name}` is missing")),
         })
         .collect();
-    match wrong.is_empty() {
-        true => ok(format!("{} active", INDEXES.join(", "))),
-        false => problem(wrong.join("; "), super::bucket::mend()),
+    if !wrong.is_empty() {
+        return problem(listed(&wrong), mend());
+    }
+    match INDEXES.iter().find(|name| matches!(status(name), Some("CREATING" | ""))) {
+        Some(name) => could_not_check(format!("`{name}` is not active yet, or its status is not said")),
+        None => ok(format!("{} active", INDEXES.join(", "))),
     }
 }
 
@@ -162,7 +167,7 @@ mod tests {
         events.is_protected = false;
         events.stream = None;
         events.indexes.retain(|(name, _)| name != "by_actor");
-        events.indexes[0].1 = "CREATING".to_owned();
+        events.indexes[0].1 = "DELETING".to_owned();
         facts.events.ttl = Asked::Is(Ttl { status: "DISABLED".to_owned(), attribute: String::new() });
         facts.events.recovery = Asked::Is("DISABLED".to_owned());
         let found = examine(&facts);
@@ -173,7 +178,7 @@ mod tests {
             &found,
             "audit-events: indexes",
             Problem,
-            "`by_actor` is missing; `by_resource` is `CREATING`",
+            "`by_actor` is missing; `by_resource` is `DELETING`",
         );
         expect(&found, "audit-events: time to live", Problem, "off");
         expect(&found, "audit-events: point-in-time recovery", Problem, "off");
@@ -187,6 +192,15 @@ mod tests {
         let found = examine(&facts);
         expect(&found, "audit-events: stream", Problem, "`KEYS_ONLY`");
         expect(&found, "audit-control: stream", Problem, "it has one");
+    }
+
+    #[test]
+    fn an_index_that_is_being_made_is_unknown() {
+        let mut facts = facts();
+        for status in ["CREATING", ""] {
+            described(&mut facts.events.described).indexes[2].1 = status.to_owned();
+            expect(&examine(&facts), "audit-events: indexes", CouldNotCheck, "`by_action` is not active yet");
+        }
     }
 
     #[test]
