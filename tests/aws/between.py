@@ -27,7 +27,7 @@ class Call(NamedTuple):
     function: str
     service: str
     operation: str
-    # The table or the key of the object, where there is one.
+    # The table, the key of the object or the function, where there is one.
     target: str
     status: int
 
@@ -130,6 +130,8 @@ class Between:
         target = request.headers.get("X-Amz-Target", "")
         if service == "s3":
             return Call(function, service, s3_operation(request.command, path, query), unquote(path.split("/", 2)[-1]), 0)
+        if invoked := re.search(r"/functions/([^/]+)/invocations$", path):
+            return Call(function, service, "Invoke", unquote(invoked[1]), 0)
         operation = target.partition(".")[2] or request.command
         named = json.loads(body) if target and body else {}
         tables = {part["TableName"] for item in named.get("TransactItems", []) for part in item.values()}

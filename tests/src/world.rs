@@ -244,7 +244,7 @@ impl World {
         let tenants = TenantCache::new(stores.clone(), self.clock.clone(), secrets.clone(), "log.example");
         Acceptor {
             hot: stores.clone(),
-            places: Arc::new(Places::new(stores, self.locked())),
+            cold: Arc::new(Places::new(stores, self.locked())),
             tenants: Arc::new(tenants),
             clock: self.clock.clone(),
             random: self.random.clone(),
@@ -337,7 +337,7 @@ impl World {
         let drain = Drain {
             acceptor: Acceptor {
                 hot: self.store.clone(),
-                places: Arc::new(Places::new(self.store.clone(), self.objects.clone())),
+                cold: Arc::new(Places::new(self.store.clone(), self.objects.clone())),
                 tenants: Arc::new(tenants),
                 ..self.acceptor()
             },

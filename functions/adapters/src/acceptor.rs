@@ -8,12 +8,11 @@ use stele::error::{Code, Error, FieldProblem, Kind, Result};
 use stele::event::{Accepted, Draft, Terms, same_content};
 use stele::id::TenantId;
 use stele::limits;
-use stele::ports::{Clock, HotStore, Put, PutOutcome, Random, Remember};
+use stele::ports::{Clock, ColdStore, HotStore, Put, PutOutcome, Random, Remember};
 use stele::record::Record;
 use stele::spill::Spilled;
 use stele::time::{Day, Timestamp};
 
-use crate::places::Places;
 use crate::tenants::TenantCache;
 
 /// Accepts events. Clients and caches live as long as it does: make one per cold start.
@@ -21,7 +20,7 @@ pub struct Acceptor {
     /// Where records go.
     pub hot: Arc<dyn HotStore>,
     /// Whether an id older than the hot window is in the log already.
-    pub places: Arc<Places>,
+    pub cold: Arc<dyn ColdStore>,
     /// Whose they are.
     pub tenants: Arc<TenantCache>,
     /// The time of receipt.
@@ -197,7 +196,8 @@ impl Acceptor {
         // What was received until then the hot store may have forgotten; it may have been dated ahead.
         let forgotten = now.minus_days(tenant.record().hot_days);
         if record.occurred_at <= forgotten.plus_ms(limits::FUTURE_MS_MAX)
-            && let Some(stored) = self.places.forgotten_record(&tenant, record.id, forgotten).await?
+            && was_there(&tenant, forgotten)
+            && let Some(stored) = self.cold.forgotten_record(&tenant, record.id, forgotten).await?
         {
             return replay(stored, &record, occurred_at_defaulted, warnings);
         }
@@ -236,6 +236,12 @@ impl Acceptor {
         self.noted.insert(tenant.id(), received, occurred);
         Ok(())
     }
+}
+
+/// Whether a tenant can have anything from then. Its first event is received a little before it is made, by a clock that
+/// may differ.
+fn was_there(tenant: &Tenant, then: Timestamp) -> bool {
+    Timestamp::from_ms(tenant.record().created_ms).minus_ms(limits::FUTURE_MS_MAX) <= then
 }
 
 /// Whether an error may be gone a moment later: then an event that is in order can wait.

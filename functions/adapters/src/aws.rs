@@ -109,6 +109,13 @@ impl Aws {
         aws_sdk_sqs::Client::from_conf(config.build())
     }
 
+    /// Lambda.
+    pub fn lambda(&self) -> aws_sdk_lambda::Client {
+        let mut config = aws_sdk_lambda::config::Builder::from(&self.config);
+        config.set_endpoint_url(self.endpoint("LAMBDA"));
+        aws_sdk_lambda::Client::from_conf(config.build())
+    }
+
     /// KMS.
     pub fn kms(&self) -> aws_sdk_kms::Client {
         let mut config = aws_sdk_kms::config::Builder::from(&self.config);

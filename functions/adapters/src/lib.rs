@@ -33,4 +33,6 @@ pub mod http;
 #[cfg(feature = "aws")]
 pub mod metrics;
 #[cfg(feature = "aws")]
+pub mod cold_by_function;
+#[cfg(feature = "aws")]
 pub mod lambda;

@@ -4,6 +4,7 @@
 //! size they were read at, so both are cached in the process without ever going stale.
 
 use crate::parquet::{decode_ids, decode_leaves};
+use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,8 +14,7 @@ use stele::access::{LogNumber, Tenant};
 use stele::error::{Error, Result};
 use stele::id::{EventId, TenantId};
 use stele::layout::{Object, ObjectKey};
-use stele::limits;
-use stele::ports::{Heads, LockedObjects};
+use stele::ports::{ColdStore, Heads, LockedObjects};
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
@@ -95,34 +95,6 @@ impl Places {
             }
         }
         Ok(found)
-    }
-
-    /// The record of an id, out of a segment with records the hot store may have forgotten: received at
-    /// `forgotten` or before. Needed before an old id is accepted, so that no id is twice in a log.
-    pub async fn forgotten_record(
-        &self,
-        tenant: &Tenant,
-        id: EventId,
-        forgotten: Timestamp,
-    ) -> Result<Option<Record>> {
-        // A tenant's first event is received a little before the tenant is made, by a clock that may differ.
-        if Timestamp::from_ms(tenant.record().created_ms).minus_ms(limits::FUTURE_MS_MAX) > forgotten {
-            return Ok(None);
-        }
-        let Some(head) = self.heads.head(tenant).await? else { return Ok(None) };
-        for entry in self.entries_since(tenant, head.size(), Timestamp::default()).await? {
-            if entry.received_min > forgotten || !(entry.id_min..=entry.id_max).contains(&id) {
-                continue;
-            }
-            let ids = self.segment_ids(tenant, &entry).await?;
-            let Ok(at) = ids.binary_search_by_key(&id, |(id, _)| *id) else { continue };
-            let (key, bytes) = self.segment(tenant, &entry).await?;
-            let (_, leaves) = decode_leaves(key.as_str(), bytes)?;
-            let leaf = leaves.into_iter().nth(ids[at].1 as usize);
-            let leaf = leaf.ok_or_else(|| Error::corrupt(&key, format!("the leaf of `{id}`"), "none"))?;
-            return Record::from_leaf(leaf).map(Some);
-        }
-        Ok(None)
     }
 
     /// Puts what was just committed into the cache, so that the next walk reads nothing.
@@ -219,6 +191,31 @@ impl Places {
     fn locked(&self) -> std::sync::MutexGuard<'_, Cache> {
         // A panic elsewhere can at worst have lost a cached line.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl ColdStore for Places {
+    async fn forgotten_record(
+        &self,
+        tenant: &Tenant,
+        id: EventId,
+        forgotten: Timestamp,
+    ) -> Result<Option<Record>> {
+        let Some(head) = self.heads.head(tenant).await? else { return Ok(None) };
+        for entry in self.entries_since(tenant, head.size(), Timestamp::default()).await? {
+            if entry.received_min > forgotten || !(entry.id_min..=entry.id_max).contains(&id) {
+                continue;
+            }
+            let ids = self.segment_ids(tenant, &entry).await?;
+            let Ok(at) = ids.binary_search_by_key(&id, |(id, _)| *id) else { continue };
+            let (key, bytes) = self.segment(tenant, &entry).await?;
+            let (_, leaves) = decode_leaves(key.as_str(), bytes)?;
+            let leaf = leaves.into_iter().nth(ids[at].1 as usize);
+            let leaf = leaf.ok_or_else(|| Error::corrupt(&key, format!("the leaf of `{id}`"), "none"))?;
+            return Record::from_leaf(leaf).map(Some);
+        }
+        Ok(None)
     }
 }
 

@@ -12,6 +12,8 @@ pub const EVENTS_TABLE: &str = "STELE_EVENTS_TABLE";
 pub const CONTROL_TABLE: &str = "STELE_CONTROL_TABLE";
 /// Bucket of locked objects.
 pub const ARCHIVE_BUCKET: &str = "STELE_ARCHIVE_BUCKET";
+/// Function that reads the log for those that may not.
+pub const QUERY_FUNCTION: &str = "STELE_QUERY_FUNCTION";
 /// Queue of what could not be stored at once.
 pub const SPILL_QUEUE_URL: &str = "STELE_SPILL_QUEUE_URL";
 /// Queue of what could not be sealed.

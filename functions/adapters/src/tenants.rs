@@ -75,6 +75,11 @@ impl TenantCache {
         Ok(tenant)
     }
 
+    /// The tenant, if it is on record: for a question of our own functions, never for a request.
+    pub async fn on_record(&self, id: &TenantId) -> Result<Option<Tenant>> {
+        self.tenants.tenant(id).await?.map(Tenant::on_record).transpose()
+    }
+
     fn new_record(&self, id: &TenantId) -> Result<TenantRecord> {
         let origin = self.secrets.origin(&self.log_name, id, LogNumber(0))?;
         Ok(TenantRecord::new(id, &origin, self.clock.now()))

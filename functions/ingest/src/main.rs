@@ -7,11 +7,10 @@ use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::aws::Aws;
 use stele_adapters::clock::{SystemClock, SystemRandom};
+use stele_adapters::cold_by_function::ColdByFunction;
 use stele_adapters::dynamodb::DynamoStore;
 use stele_adapters::lambda;
 use stele_adapters::metrics::{Unit, report};
-use stele_adapters::places::Places;
-use stele_adapters::s3::{LockMode, LockedBucket};
 use stele_adapters::secrets::{Purpose, Wrapping};
 use stele_adapters::settings::{self, Settings};
 use stele_adapters::sqs::SqsQueue;
@@ -22,7 +21,7 @@ use stele_ingest::{Counts, Ingest};
 struct Environment {
     events_table: String,
     control_table: String,
-    bucket: String,
+    query_function: String,
     spill_queue_url: String,
     log_name: String,
     master_secret: String,
@@ -33,7 +32,7 @@ fn environment() -> stele::Result<Environment> {
     let environment = Environment {
         events_table: from.text(settings::EVENTS_TABLE),
         control_table: from.text(settings::CONTROL_TABLE),
-        bucket: from.text(settings::ARCHIVE_BUCKET),
+        query_function: from.text(settings::QUERY_FUNCTION),
         spill_queue_url: from.text(settings::SPILL_QUEUE_URL),
         log_name: from.text(settings::LOG_NAME),
         master_secret: from.text(settings::MASTER_SECRET),
@@ -49,13 +48,12 @@ async fn wired() -> stele::Result<Ingest> {
     let clock = Arc::new(SystemClock);
     let store =
         Arc::new(DynamoStore::new(aws.quick_dynamodb(), &settings.events_table, &settings.control_table));
-    let objects = Arc::new(LockedBucket::new(aws.s3(), settings.bucket, LockMode::default()));
     let tenants = TenantCache::new(store.clone(), clock.clone(), secrets.clone(), settings.log_name);
     Ok(Ingest {
         authenticator: Arc::new(Authenticator::new(store.clone(), clock.clone())),
         acceptor: Acceptor {
-            hot: store.clone(),
-            places: Arc::new(Places::new(store, objects)),
+            hot: store,
+            cold: Arc::new(ColdByFunction::new(aws.lambda(), settings.query_function)),
             tenants: Arc::new(tenants),
             clock,
             random: Arc::new(SystemRandom),

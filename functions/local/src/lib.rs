@@ -245,7 +245,7 @@ impl Runner {
         let places = installation.places();
         let acceptor = || Acceptor {
             hot: store.clone(),
-            places: places.clone(),
+            cold: places.clone(),
             tenants: tenants.clone(),
             clock: clock.clone(),
             random: random.clone(),

@@ -17,10 +17,12 @@ use http::request::Parts;
 use std::sync::Arc;
 use stele::access::{Grant, Secrets, Tenant};
 use stele::id::EventId;
+use stele::lookup::Lookup;
 use stele::openapi;
-use stele::ports::{ApiKeys, Backlog, Clock, Heads, HotStore, Random, Refusals};
+use stele::ports::{ApiKeys, Backlog, Clock, ColdStore, Heads, HotStore, Random, Refusals};
 use stele::public_key::PublicKey;
 use stele::query::tenant_parameter;
+use stele::record::Record;
 use stele::routes::{Endpoint, Parameters, PathParameters, Route, match_route};
 use stele::{Code, Error, Result};
 use stele_adapters::authenticator::Authenticator;
@@ -70,6 +72,14 @@ impl Query {
             Err(error) => refusal(&parts, &error, &request_id),
         };
         with_request_id(response, &request_id)
+    }
+
+    /// Answers a question of another function of the installation: it comes by a right to invoke, not by an API key.
+    pub async fn lookup(&self, lookup: &Lookup) -> Result<Option<Record>> {
+        match self.tenants.on_record(&lookup.tenant).await? {
+            Some(tenant) => self.places.forgotten_record(&tenant, lookup.id, lookup.forgotten).await,
+            None => Ok(None),
+        }
     }
 
     async fn answer(&self, parts: &Parts, body: &[u8]) -> Result<Response> {

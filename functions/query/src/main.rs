@@ -1,8 +1,11 @@
 //! Query on AWS Lambda: settings, clients, run.
 
+use aws_lambda_events::event::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use stele::access::Secrets;
+use stele::lookup::{Lookup, LookupAnswer, LookupMessage};
 use stele::ports::Clock;
 use stele::public_key::PublicKey;
 use stele_adapters::authenticator::Authenticator;
@@ -73,14 +76,37 @@ async fn wired() -> stele::Result<Query> {
     })
 }
 
+/// Who calls: ingest with a question, or a client through API Gateway, whose envelope is never taken for one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Trigger {
+    Lookup(LookupMessage),
+    Request(Box<ApiGatewayV2httpRequest>),
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Lookup(LookupAnswer),
+    Response(Box<ApiGatewayV2httpResponse>),
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     lambda::start_logging();
     let query = &wired().await?;
-    let answer = |event: LambdaEvent<_>| async move {
-        let answered = lambda::answer(event.payload, |request| query.handle(request)).await;
-        report(SystemClock.now(), &[("requests", Unit::Count, 1)]);
-        Ok::<_, Error>(answered)
+    let answer = |event: LambdaEvent<Trigger>| async move {
+        Ok::<_, Error>(match event.payload {
+            Trigger::Lookup(message) => {
+                let lookup = Lookup::from_message(&message).ok_or("the question names no event")?;
+                Answer::Lookup(LookupAnswer::of(query.lookup(&lookup).await?.as_ref()))
+            }
+            Trigger::Request(request) => {
+                let answered = lambda::answer(*request, |request| query.handle(request)).await;
+                report(SystemClock.now(), &[("requests", Unit::Count, 1)]);
+                Answer::Response(Box::new(answered))
+            }
+        })
     };
     lambda_runtime::run(service_fn(answer)).await
 }

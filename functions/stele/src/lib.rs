@@ -23,6 +23,7 @@ pub mod segment;
 pub mod refusal;
 pub mod spill;
 pub mod parking;
+pub mod lookup;
 pub mod ports;
 pub mod problem;
 pub mod routes;

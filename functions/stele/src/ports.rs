@@ -154,6 +154,19 @@ pub trait HotStore: Send + Sync {
     async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>>;
 }
 
+/// What the hot store may have forgotten, out of the log itself.
+#[async_trait]
+pub trait ColdStore: Send + Sync {
+    /// The record of an id, if it is in the log and was received at `forgotten` or before (one received later may be
+    /// found or not). Needed before an old id is accepted, so that no id is twice in a log.
+    async fn forgotten_record(
+        &self,
+        tenant: &Tenant,
+        id: EventId,
+        forgotten: Timestamp,
+    ) -> Result<Option<Record>>;
+}
+
 /// The tenants on record.
 #[async_trait]
 pub trait Tenants: Send + Sync {
