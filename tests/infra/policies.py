@@ -26,6 +26,10 @@ def queue(name):
     return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{NAME}-{name}"
 
 
+def invocable(name):
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}-{name}"
+
+
 def role(name):
     return f"arn:aws:iam::{ACCOUNT}:role/{NAME}-{name}"
 

@@ -25,6 +25,7 @@ from policies import (
     ROOT,
     STRANGER,
     STREAM,
+    invocable,
     listed,
     log_stream,
     queue,
@@ -141,7 +142,7 @@ def roles():
             cannot(function, f"dynamodb:{call}", CONTROL)
 
     reads = {
-        "ingest": {"tenant", "key", "head", "segments"},
+        "ingest": {"tenant", "key"},
         "drain": {"tenant", "key", "head", "segments"},
         "seal": {"tenant", "head", "segments"},
         "query": {"tenant", "key", "keys", "late", "head", "segments", "refused", "refused of"},
@@ -157,7 +158,9 @@ def roles():
     for function in FUNCTIONS:
         for partition, key in PARTITIONS.items():
             for call in ("GetItem", "Query"):
-                (may if partition in reads[function] else cannot)(
+                # Ingest knows the whole key of what it reads.
+                allowed = partition in reads[function] and (function, call) != ("ingest", "Query")
+                (may if allowed else cannot)(
                     function, f"dynamodb:{call}", CONTROL, **leading(key)
                 )
             (may if partition in writes[function] else cannot)(
@@ -184,7 +187,7 @@ def roles():
 
     # -- objects --
     readable = {
-        "ingest": {SEGMENT},
+        "ingest": {},
         "drain": {SEGMENT},
         "seal": {SEGMENT, CHECKPOINT, MANIFEST},
         "query": {SEGMENT},
@@ -233,7 +236,7 @@ def roles():
 
     # Listings, each within what the function works on.
     listable = {
-        "ingest": {"segments/"},
+        "ingest": {},
         "drain": {"segments/"},
         "seal": {"segments/", "checkpoints/"},
         "query": {"segments/"},
@@ -263,6 +266,15 @@ def roles():
         cannot(function, "s3:ListBucketVersions", FAILED)
         for call in ("GetObject", "PutObject"):
             cannot(function, f"s3:{call}", f"{RESULTS}/x.csv")
+
+    # -- one function asks another --
+    for function in FUNCTIONS:
+        for other in (*FUNCTIONS, "payroll"):
+            allowed = (function, other) == ("ingest", "query")
+            invoked = invocable(other)
+            (may if allowed else cannot)(function, "lambda:InvokeFunction", invoked)
+            for call in ("InvokeAsync", "UpdateFunctionCode", "UpdateFunctionConfiguration", "GetFunction"):
+                cannot(function, f"lambda:{call}", invoked)
 
     # -- queues --
     take = {"ReceiveMessage", "DeleteMessage", "GetQueueAttributes", "ChangeMessageVisibility"}

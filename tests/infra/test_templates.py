@@ -29,10 +29,10 @@ STREAM = {
     "dynamodb:GetShardIterator",
     "dynamodb:ListStreams",
 }
-ACCEPT = LOG | READ_OBJECTS | {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "kms:Decrypt"}
+ACCEPT = LOG | {"dynamodb:GetItem", "dynamodb:PutItem", "kms:Decrypt"}
 ACTIONS = {
-    "ingest": ACCEPT | {"sqs:SendMessage"},
-    "drain": ACCEPT | TAKE,
+    "ingest": ACCEPT | {"sqs:SendMessage", "lambda:InvokeFunction"},
+    "drain": ACCEPT | READ_OBJECTS | {"dynamodb:Query"} | TAKE,
     "seal": LOG
     | STREAM
     | WRITE_OBJECTS
@@ -52,7 +52,7 @@ ACTIONS = {
 }
 
 ENVIRONMENT = {
-    "ingest": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET SPILL_QUEUE_URL LOG_NAME MASTER_SECRET",
+    "ingest": "EVENTS_TABLE CONTROL_TABLE QUERY_FUNCTION SPILL_QUEUE_URL LOG_NAME MASTER_SECRET",
     "drain": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET LOG_NAME MASTER_SECRET",
     "seal": "CONTROL_TABLE ARCHIVE_BUCKET PARKING_QUEUE_URL LOCK_MODE PUBLISH_EVERY_SECONDS SIGNING_SEED",
     "query": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET SPILL_QUEUE_URL PARKING_QUEUE_URL LOG_NAME ENV MASTER_SECRET "

@@ -54,9 +54,9 @@ where
 
 fn request_from(event: ApiGatewayV2httpRequest) -> Result<Request> {
     let bad = |what: &str| Error::new(Code::MalformedJson, format!("the request's {what} can't be read"));
-    let path = event.raw_path.as_deref().unwrap_or("/");
+    let path = encoded(event.raw_path.as_deref().unwrap_or("/"));
     let query = event.raw_query_string.as_deref().unwrap_or_default();
-    let uri = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    let uri = if query.is_empty() { path } else { format!("{path}?{query}") };
     let body = match event.body {
         None => Bytes::new(),
         Some(body) if event.is_base64_encoded => STANDARD.decode(body).map_err(|_| bad("body"))?.into(),
@@ -67,6 +67,24 @@ fn request_from(event: ApiGatewayV2httpRequest) -> Result<Request> {
     *request.uri_mut() = uri.parse().map_err(|_| bad("path"))?;
     *request.headers_mut() = event.headers;
     Ok(request)
+}
+
+/// A path that API Gateway has decoded, as RFC 3986 §3.3 writes it again. What still looks encoded is left so.
+fn encoded(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let is_escape =
+        |at: usize| bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let mut out = String::with_capacity(path.len());
+    for (at, b) in bytes.iter().enumerate() {
+        match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => out.push(*b as char),
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' => out.push(*b as char),
+            b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'/' => out.push(*b as char),
+            b'%' if is_escape(at) => out.push('%'),
+            b => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
 }
 
 fn response_from(response: Response) -> ApiGatewayV2httpResponse {
@@ -158,6 +176,13 @@ mod tests {
                 (&json!(r#"{"ok":"ü"}"#), &json!("application/json"))
             );
         }
+    }
+
+    #[test]
+    fn a_decoded_path_is_a_path_again() {
+        assert_eq!(encoded("/v1/events/no id"), "/v1/events/no%20id");
+        assert_eq!(encoded("/v1/events/ü?#%"), "/v1/events/%C3%BC%3F%23%25");
+        assert_eq!(encoded("/v1/events/evt_1:a%20b"), "/v1/events/evt_1:a%20b");
     }
 
     fn sample<T: serde::de::DeserializeOwned>(name: &str) -> T {
