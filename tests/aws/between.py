@@ -49,7 +49,8 @@ def s3_operation(method, path, query):
     bucket_only = path.count("/") < 2 or path.endswith("/") and path.count("/") == 2
     words = set(re.findall(r"(?:^|&)([^=&]+)", query))
     if bucket_only:
-        return "ListObjectVersions" if "versions" in words else "ListObjects" if method == "GET" else f"{method} bucket"
+        listing = "ListObjectVersions" if "versions" in words else "ListObjects"
+        return listing if method == "GET" else f"{method} bucket"
     for word, operation in (("retention", "ObjectRetention"), ("legal-hold", "ObjectLegalHold"),
                             ("tagging", "ObjectTagging")):
         if word in words:
@@ -129,7 +130,8 @@ class Between:
         function = self.functions.get(key_id, key_id)
         target = request.headers.get("X-Amz-Target", "")
         if service == "s3":
-            return Call(function, service, s3_operation(request.command, path, query), unquote(path.split("/", 2)[-1]), 0)
+            operation = s3_operation(request.command, path, query)
+            return Call(function, service, operation, unquote(path.split("/", 2)[-1]), 0)
         if invoked := re.search(r"/functions/([^/]+)/invocations$", path):
             return Call(function, service, "Invoke", unquote(invoked[1]), 0)
         operation = target.partition(".")[2] or request.command
@@ -184,7 +186,8 @@ class Between:
         for name, value in headers:
             request.send_header(name, value)
         # The length a HEAD speaks of is the object's.
-        request.send_header("Content-Length", content_length if request.command == "HEAD" and content_length else str(len(answer)))
+        length = content_length if request.command == "HEAD" and content_length else str(len(answer))
+        request.send_header("Content-Length", length)
         request.end_headers()
         if request.command != "HEAD":
             request.wfile.write(answer)

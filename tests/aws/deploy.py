@@ -4,9 +4,6 @@ Changed on the way, in copies: where the code of the functions lies (their binar
 What the emulator leaves out of a bucket is asserted in the template and set by API from the template's own values.
 """
 
-import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path

@@ -1,6 +1,7 @@
 """What somebody could do who has taken over a function: calls made inside Lambda with the function's own role.
 
-The bootstrap below is deployed beside our functions. It takes {service, operation, parameters} and answers what AWS said; {"base64": "…"} in a parameter stands for bytes.
+The bootstrap below is deployed beside our functions. It takes {service, operation, parameters} and answers
+what AWS said; {"base64": "…"} in a parameter stands for bytes.
 """
 
 import io

@@ -88,6 +88,52 @@ async fn the_adapters_for_aws_keep_the_contracts_of_their_ports() {
     contract::refusals::suite(&store, "a").await;
 }
 
+/// Two setups at once, and one more later, make one installation; a secret is unwrapped for its own purpose alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_makes_an_installations_secrets_once_and_locks_them() {
+    use std::sync::Arc;
+    use stele::ports::LockedObjects;
+    use stele::public_key::PublicKey;
+    use stele_adapters::clock::SystemClock;
+    use stele_adapters::secrets::{Purpose, Wrapping, stored};
+    let emulator = Emulator::start();
+    let aws = Aws::emulated(&emulator.endpoint);
+    aws.s3().create_bucket().bucket("locked").object_lock_enabled_for_bucket(true).send().await.unwrap();
+    let key = aws.kms().create_key().send().await.unwrap().key_metadata.unwrap().key_id;
+    let objects = Arc::new(LockedBucket::new(aws.s3(), "locked", LockMode::Compliance));
+    let wrapping = Wrapping::new(aws.kms());
+    let setup = || stele_setup::Setup {
+        objects: objects.clone(),
+        wrapping: wrapping.clone(),
+        key_id: key.clone(),
+        clock: Arc::new(SystemClock),
+    };
+    let (one, other) = (setup(), setup());
+    let (one, other) = tokio::join!(one.run(), other.run());
+    let (one, other, later) = (one.unwrap(), other.unwrap(), setup().run().await.unwrap());
+    assert_eq!((&one, &one), (&other, &later));
+
+    let master = wrapping.unwrapped_base64(Purpose::Master, &one.master_secret).await.unwrap();
+    let seed = wrapping.unwrapped_base64(Purpose::Signing, &one.signing_seed).await.unwrap();
+    assert_ne!(master, seed);
+    assert!(wrapping.unwrapped_base64(Purpose::Signing, &one.master_secret).await.is_err());
+    assert!(wrapping.unwrapped_base64(Purpose::Master, "not base64!").await.is_err());
+    let wrapped = stored(Purpose::Signing, &*objects).await.unwrap();
+    assert_eq!(wrapping.unwrapped(Purpose::Signing, &wrapped).await.unwrap(), seed);
+
+    let public = PublicKey::of_seed(&seed);
+    let published = objects.object(&public.object_key()).await.unwrap().unwrap();
+    assert_eq!(published.bytes, public.to_file());
+    let names: Vec<String> = objects.list("", None, 10).await.unwrap().into_iter().map(|o| o.key).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(published.retain_until.ms() > later_than_years(9), "locked for the longest class");
+}
+
+fn later_than_years(years: u64) -> u64 {
+    use stele::ports::Clock;
+    stele_adapters::clock::SystemClock.now().ms() + years * 365 * stele::time::DAY_MS
+}
+
 /// An event of up to a kilobyte is one write unit, and one more in each index: by the emulator's own count.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_kilobyte_takes_one_write_unit_and_one_per_index() {

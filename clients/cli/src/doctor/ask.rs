@@ -7,7 +7,7 @@ use super::facts::{
 };
 use super::logs::UNSEALED_MS_MAX;
 use crate::cloud::Cloud;
-use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::LifecycleRule;
 use serde::Deserialize;
 use std::error::Error as StdError;
@@ -113,10 +113,23 @@ where
 
 /// An answer through one of our ports, whose errors have the service's inside.
 fn read<T>(answer: stele::Result<T>) -> Asked<T> {
-    match answer {
-        Ok(answer) => Asked::Is(answer),
-        Err(error) => Asked::Unread(format!("{error}: {}", last_word(&error))),
+    let error = match answer {
+        Ok(answer) => return Asked::Is(answer),
+        Err(error) => error,
+    };
+    let mut inner: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(link) = inner {
+        if let Some(said) = link.downcast_ref::<ErrorMetadata>()
+            && let Some(code) = said.code()
+        {
+            return Asked::Unread(format!("{code}: {}", said.message().unwrap_or("no message")));
+        }
+        inner = link.source();
     }
+    Asked::Unread(match error.source() {
+        Some(source) => format!("{}: {}", error.detail(), last_word(source)),
+        None => error.detail().to_owned(),
+    })
 }
 
 /// The last of an error's chain, which is what the service or the network said.

@@ -167,7 +167,8 @@ fn nothing_left_out(facts: &Facts, tenants: &Tenants) -> Outcome {
             facts.named("parking"),
         )
     };
-    tally.outcome(mend, NOTHING_TO_LOOK_FOR, |looked_for| {
+    let nothing = "no event of today or yesterday, older than 5 minutes, to look for";
+    tally.outcome(mend, nothing, |looked_for| {
         format!("{} of some logs are all in a segment", counted(looked_for, "newest event"))
     })
 }

@@ -43,7 +43,7 @@ impl Report {
 
     pub(super) fn as_text(&self) -> String {
         let mut out = String::new();
-        let mut area = "";
+        let (mut area, mut mended) = ("", None);
         for finding in &self.findings {
             // Writing to a text can't fail, here and below.
             if finding.area != area {
@@ -54,7 +54,9 @@ impl Report {
             let state = outcome.state.as_str();
             let _ = writeln!(out, "  {state:<15}  {}: {}", Clean(&finding.check), Clean(&outcome.found));
             if let Some(mend) = &outcome.mend {
-                let _ = writeln!(out, "                   mend: {}", Clean(mend));
+                let text = if mended == Some(mend) { "as above" } else { mend };
+                let _ = writeln!(out, "                   mend: {}", Clean(text));
+                mended = Some(mend);
             }
         }
         let count = |state| self.findings.iter().filter(|finding| finding.outcome.state == state).count();
