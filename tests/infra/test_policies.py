@@ -273,7 +273,16 @@ def roles():
             allowed = (function, other) == ("ingest", "query")
             invoked = invocable(other)
             (may if allowed else cannot)(function, "lambda:InvokeFunction", invoked)
-            for call in ("InvokeAsync", "UpdateFunctionCode", "UpdateFunctionConfiguration", "GetFunction"):
+            # Not a version or an alias that somebody keeps, either.
+            cannot(function, "lambda:InvokeFunction", f"{invoked}:1")
+            for call in (
+                "InvokeAsync",
+                "InvokeFunctionUrl",
+                "UpdateFunctionCode",
+                "UpdateFunctionConfiguration",
+                "GetFunction",
+                "AddPermission",
+            ):
                 cannot(function, f"lambda:{call}", invoked)
 
     # -- queues --

@@ -60,6 +60,9 @@ ENVIRONMENT = {
     "setup": "ARCHIVE_BUCKET KMS_KEY_ID LOCK_MODE",
 }
 
+# What answers requests. Of those that succeed Lambda logs nothing here: our own line of metrics says it.
+QUIET = {"ingest", "query"}
+
 # Within an object key or a log group, a wildcard is unavoidable. These are all of them.
 WILDCARDS = re.compile(r"(/segments|/checkpoints|/secrets|/keys|/aws/lambda)/\*|:log-group:/aws/lambda/stele-[a-z]+:\*")
 FORBIDDEN = re.compile(r"\*|Delete|Bypass|Update|BatchWrite|Purge|PartiQL|Tagging|LegalHold|Policy|Acl|CreateGrant", re.I)
@@ -122,11 +125,18 @@ class Templates(unittest.TestCase):
                 )
                 self.assertEqual((function["Runtime"], function["Handler"]), ("provided.al2023", "bootstrap"))
                 self.assertEqual(function["Architectures"], ["arm64"])
-                self.assertEqual(function["LoggingConfig"], {"LogFormat": "JSON"})
+                logging = {"LogFormat": "JSON", **({"SystemLogLevel": "WARN"} if own in QUIET else {})}
+                self.assertEqual(function["LoggingConfig"], logging)
                 logs = self.api.of("AWS::Logs::LogGroup")[f"{own.capitalize()}Logs"]
                 self.assertEqual(logs["LogGroupName"], f"/aws/lambda/stele-{own}")
                 # The group is made first: Lambda would make one that keeps everything for ever.
                 self.assertIn(f"{own.capitalize()}Logs", listed(self.api.resources[name]["DependsOn"]))
+
+    def test_ingest_asks_query_which_is_deployed_before_it(self):
+        ingest = self.api.of("AWS::Lambda::Function")["IngestFunction"]
+        self.assertEqual(ingest["Environment"]["Variables"]["STELE_QUERY_FUNCTION"], "stele-query")
+        written = parsed("api.yaml")["Resources"]["IngestFunction"]["Properties"]
+        self.assertEqual(written["Environment"]["Variables"]["STELE_QUERY_FUNCTION"], {"Ref": "QueryFunction"})
 
     def test_the_architecture_is_a_parameter(self):
         other = Stack("api.yaml", Architecture="x86_64")

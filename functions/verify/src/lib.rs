@@ -63,6 +63,7 @@ pub async fn verify(
     }
     let keys = trusted_keys(objects, options, &mut report).await?;
     let mut checked = 0;
+    let mut checks = Vec::with_capacity(logs.len());
     for ((tenant, log), listed) in logs {
         if options.tenant.as_ref().is_some_and(|only| only != &tenant) {
             continue;
@@ -71,13 +72,18 @@ pub async fn verify(
         let base = checked;
         let mut check = LogCheck::new(objects, &keys, &options.since, tenant, log);
         check.run(&|done| progress(base + done, found)).await?;
-        if check.has_unsigned() {
-            // The log may be in the middle of being written: its checkpoint comes moments after its segment.
-            tokio::time::sleep(PATIENCE).await;
-            check.run_to_last_statement(&|done| progress(base + done, found)).await?;
-        }
         checked += count;
         progress(checked, found);
+        checks.push(check);
+    }
+    if checks.iter().any(LogCheck::has_unsigned) {
+        // A log may be in the middle of being written: its checkpoint comes moments after its segment.
+        tokio::time::sleep(PATIENCE).await;
+    }
+    for mut check in checks {
+        if check.has_unsigned() {
+            check.run_to_last_statement(&|_| progress(checked, found)).await?;
+        }
         report.logs.push(check.into_report());
     }
     report.check_saved(&options.since);
