@@ -712,6 +712,28 @@ def the_stream_once_more_from_its_beginning_changes_nothing(world):
     return f"{len(changes)} changes"
 
 
+def logs_that_went_quiet_are_published_by_the_schedule(world):
+    """The hour is made to be over for two logs with unpublished ends; the others are left alone."""
+    [rule] = deploy.client("events", world.emulator.endpoint).list_rules(NamePrefix=f"{NAME}-publish")["Rules"]
+    assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 hour)", "ENABLED"), rule
+    pages = world.dynamodb.get_paginator("scan").paginate(TableName=f"{NAME}-control")
+    heads = [item for page in pages for item in page["Items"] if item["sk"]["S"] == "head"]
+    quiet = [head for head in heads if head["size"] != head["published_size"]]
+    assert len(quiet) > 2, "too few logs with an unpublished end"
+    for head in quiet[:2]:
+        world.dynamodb.update_item(
+            TableName=f"{NAME}-control", Key={"pk": head["pk"], "sk": head["sk"]},
+            UpdateExpression="SET published_at = :past", ExpressionAttributeValues={":past": {"N": "1"}})
+    before = {key for key, *_ in versions(world.s3, BUCKET, "checkpoints/")}
+    for new in (4, 0):
+        answer = world.lambdas.invoke(FunctionName=f"{NAME}-seal", Payload=b'{"stele_publish":true}')
+        assert json.loads(answer["Payload"].read()) == {"batchItemFailures": []}
+        after = {key for key, *_ in versions(world.s3, BUCKET, "checkpoints/")}
+        assert len(after - before) == new, after - before
+        before = after
+    return "2 checkpoints and their manifests"
+
+
 def as_event(value):
     """What JSON has no word for, as Lambda events have it."""
     if isinstance(value, bytes):
@@ -828,6 +850,7 @@ STEPS = [
     a_tenant_that_cannot_be_sealed_holds_up_nobody,
     what_the_hot_store_forgot_is_found_in_the_log,
     the_stream_once_more_from_its_beginning_changes_nothing,
+    logs_that_went_quiet_are_published_by_the_schedule,
     the_command_line_verifies_the_bucket,
     the_doctor_finds_nothing_wrong_and_what_is_made_wrong,
     a_lost_database_is_rebuilt_from_the_bucket,

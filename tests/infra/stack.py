@@ -136,6 +136,7 @@ class Stack:
             "AWS::S3::Bucket": f"arn:aws:s3:::{name}",
             "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{name}",
             "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}",
+            "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}",
         }[kind]
 
     def _sub(self, text):

@@ -344,12 +344,24 @@ class Templates(unittest.TestCase):
         self.assertLessEqual({"request_id", "status", "route", "path"}, set(logged))
         self.assertNotRegex(json.dumps(logged), r"(?i)query|header|authorization|body")
 
-    def test_only_the_api_may_call_the_functions(self):
+    def test_only_the_api_may_call_the_functions_and_the_schedule_seal(self):
         permissions = self.api.of("AWS::Lambda::Permission")
-        self.assertEqual({p["FunctionName"] for p in permissions.values()}, {"stele-ingest", "stele-query"})
+        named = {"stele-ingest", "stele-query", "stele-seal"}
+        self.assertEqual({p["FunctionName"] for p in permissions.values()}, named)
         for permission in permissions.values():
-            self.assertEqual(permission["Principal"], "apigateway.amazonaws.com")
-            self.assertTrue(permission["SourceArn"].endswith(":<HttpApi>/*"))
+            if permission["FunctionName"] == "stele-seal":
+                self.assertEqual(permission["Principal"], "events.amazonaws.com")
+                self.assertTrue(permission["SourceArn"].endswith(":rule/<PublishSchedule>"))
+            else:
+                self.assertEqual(permission["Principal"], "apigateway.amazonaws.com")
+                self.assertTrue(permission["SourceArn"].endswith(":<HttpApi>/*"))
+
+    def test_logs_that_went_quiet_are_published_every_hour(self):
+        (rule,) = self.api.of("AWS::Events::Rule").values()
+        self.assertEqual((rule["ScheduleExpression"], rule["State"]), ("rate(1 hour)", "ENABLED"))
+        (target,) = rule["Targets"]
+        self.assertTrue(target["Arn"].endswith(":function:stele-seal"))
+        self.assertEqual(json.loads(target["Input"]), {"stele_publish": True})
 
     # ---- analytics ----
 

@@ -1,7 +1,7 @@
 //! Sealing as Lambda calls it: what can't be sealed is parked, what can be neither comes again, and no fault costs other
 //! records than its own.
 
-use crate::world::{NOON, Sending, World, at_once, event_with_id};
+use crate::world::{HOUR_MS, NOON, Sending, World, at_once, event_with_id};
 use aws_lambda_events::event::dynamodb::Event;
 use std::sync::Arc;
 use stele::id::EventId;
@@ -11,6 +11,7 @@ use stele_adapters::clock::SystemClock;
 use stele_adapters::dynamodb::stream::lambda_event_of;
 use stele_adapters::faults::{Fault, Faulty};
 use stele_adapters::memory_queue::MemoryQueue;
+use stele_seal::IdlePublished;
 
 const TENANTS: [&str; 3] = ["org_acme", "org_globex", "org_initech"];
 
@@ -102,6 +103,42 @@ fn what_can_not_be_parked_comes_again_by_its_place_in_the_stream() {
     let again = lambda_event_of(&records[1..], 2);
     let done = at_once(sealer.handle_stream(&again, &faulty));
     assert_eq!((done.sealed, done.failed.len()), (2, 0));
+    at_once(world.check());
+}
+
+#[test]
+fn a_log_that_went_quiet_gets_its_checkpoint_by_the_schedule() {
+    let mut world = World::new();
+    world.publish_every_ms = HOUR_MS;
+    let sealer = world.sealer();
+    let checkpoints = |world: &World| {
+        let all = at_once(world.objects.list("checkpoints/", None, 1_000)).unwrap();
+        all.iter().filter(|object| !object.key.ends_with(".manifest")).count()
+    };
+    for minute in 0..2 {
+        stored(&world, 3);
+        world.clock.advance_ms(60_000 * minute);
+        let late = world.ingest();
+        for (at, tenant) in TENANTS.iter().enumerate() {
+            let id = EventId::new(NOON, 100 + u128::from(minute) * 10 + at as u128);
+            at_once(world.send(&late, &Sending::one(event_with_id(tenant, id))));
+        }
+        at_once(world.deliver(&sealer, &world.streamed()));
+    }
+    assert_eq!(checkpoints(&world), 3, "one for each tenant, and none for what came within the hour");
+    assert_eq!(at_once(sealer.publish_idle()).unwrap(), IdlePublished::default(), "not due yet");
+    world.clock.advance_ms(HOUR_MS);
+    // A call that fails costs one log its turn; the next call mends that.
+    for nth in 0..8 {
+        world.faults.on("objects.put_if_absent", nth, Fault::Fail);
+    }
+    let first = at_once(world.sealer().publish_idle()).unwrap();
+    assert_eq!((first.published, first.failed), (2, 1));
+    world.faults.clear();
+    let second = at_once(world.sealer().publish_idle()).unwrap();
+    assert_eq!((second.published, second.failed), (1, 0));
+    assert_eq!(at_once(sealer.publish_idle()).unwrap(), IdlePublished::default());
+    assert_eq!(checkpoints(&world), 6);
     at_once(world.check());
 }
 

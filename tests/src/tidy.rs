@@ -102,6 +102,7 @@ fn a_tenant_without_a_grant_is_made_by_the_system_alone() {
         "functions/adapters/src/tenants.rs",
         "functions/seal/src/sealing.rs",
         "functions/seal/src/rebuild.rs",
+        "functions/seal/src/idle.rs",
         "functions/local/src/sealing.rs",
         // For whoever runs the installation, past its API.
         "clients/cli/src/doctor/ask.rs",

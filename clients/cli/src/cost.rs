@@ -429,7 +429,8 @@ impl Load {
             standard_gb: standard / GB,
             glacier_gb: glacier / GB,
             log_bytes: (requests + queries) * a.log_access_bytes.value
-                + invocations * (a.log_platform_bytes.value + a.log_metrics_bytes.value),
+                + invocations * a.log_metrics_bytes.value
+                + seal_batches * a.log_platform_bytes.value,
         }
     }
 
@@ -873,7 +874,7 @@ mod tests {
         // In GB-seconds: 2 + 1 + 5 ms at 512 MB; at 1 GB 20 + 100 ms a batch of one segment, 0.05 ms an
         // event and 60 ms a page.
         let (ingest, seal, query) = (1e6 * 0.008 * 0.5, 2_880.0 * 0.120 + 1e6 * 0.000_05, 100.0 * 0.060);
-        let log_bytes = 1_000_100.0 * 310.0 + 1_002_980.0 * 635.0;
+        let log_bytes = 1_000_100.0 * 310.0 + 1_002_980.0 * 215.0 + 2_880.0 * 420.0;
         let by_hand = [
             ("API Gateway requests", 1_000_100.0 * days * 1.00e-6),
             ("Lambda requests", (1e6 + 2_880.0 + 100.0) * days * 0.20e-6),
@@ -897,7 +898,7 @@ mod tests {
             ("KMS requests", 100.0 * days * 0.03e-4),
             ("CloudWatch logs written", log_bytes / gb * days * 0.50),
             ("CloudWatch logs kept", log_bytes / gb * 0.15 * 30.0 * 0.03),
-            ("CloudWatch metrics", 12.0 * 0.30),
+            ("CloudWatch metrics", 13.0 * 0.30),
             ("CloudWatch alarms", 18.0 * 0.10),
             ("CloudWatch dashboards", 3.00),
             (

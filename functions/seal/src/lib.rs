@@ -9,7 +9,9 @@ mod publish;
 mod rebuild;
 mod sealing;
 mod triggers;
+mod idle;
 
+pub use idle::IdlePublished;
 pub use rebuild::{Rebuild, Rebuilt};
 pub use sealing::{Seal, SealSettings, Sealed};
 pub use triggers::TriggerOutcome;

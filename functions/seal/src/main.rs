@@ -1,4 +1,5 @@
-//! Seal on AWS Lambda: settings, clients, run. The stream of the table of events and the parking queue both trigger it.
+//! Seal on AWS Lambda: settings, clients, run. It is triggered by the stream of the table of events, by the parking queue,
+//! and every hour for logs that went quiet.
 
 use aws_lambda_events::event::{dynamodb, sqs::SqsEvent};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
@@ -60,6 +61,15 @@ async fn wired() -> stele::Result<(Seal, SqsQueue)> {
 enum Trigger {
     Stream(dynamodb::Event),
     Parked(SqsEvent),
+    Schedule(#[expect(dead_code, reason = "that it came is all it says")] Schedule),
+}
+
+/// The input of the hourly schedule.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Schedule {
+    #[serde(rename = "stele_publish")]
+    _publish: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -70,6 +80,15 @@ async fn main() -> Result<(), Error> {
         let done = match event.payload {
             Trigger::Stream(event) => seal.handle_stream(&event, parking).await,
             Trigger::Parked(event) => seal.handle_parked(&lambda::messages_from(event)).await,
+            Trigger::Schedule(_) => {
+                let done = seal.publish_idle().await?;
+                report(SystemClock.now(), &[("published", Unit::Count, done.published)]);
+                if done.failed > 0 {
+                    // Lambda tries again, and its error count is what the alarm watches.
+                    return Err(format!("{} logs have no checkpoint at their end yet", done.failed).into());
+                }
+                return Ok(lambda::failures(Vec::new()));
+            }
         };
         let now = SystemClock.now();
         let lag =
@@ -103,6 +122,8 @@ mod tests {
         let tenants: Vec<_> = records.iter().map(|record| record.tenant.as_str()).collect();
         assert_eq!((event.records.len(), tenants), (3, vec!["org_acme", "org_globex"]));
         let Trigger::Parked(event) = sample("parking") else { panic!("messages of the parking queue") };
+        assert!(matches!(serde_json::from_str(r#"{"stele_publish":true}"#), Ok(Trigger::Schedule(_))));
+        assert!(serde_json::from_str::<Trigger>(r#"{"something":"else"}"#).is_err());
         let messages = lambda::messages_from(event);
         assert_eq!(stele::parking::records(&messages[0].body).unwrap(), records[..1]);
     }
