@@ -67,7 +67,7 @@ pub fn problem(error: &Error, request_id: &str) -> Response {
     response
 }
 
-/// The answer to a request that failed: [`problem`], and for a method its path does not have, the `Allow` header
+/// The answer to a request that failed: [`problem()`], and for a method its path does not have, the `Allow` header
 /// that RFC 9110 §15.5.6 demands.
 pub fn refusal(request: &http::request::Parts, error: &Error, request_id: &str) -> Response {
     let mut response = problem(error, request_id);

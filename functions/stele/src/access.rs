@@ -165,7 +165,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// A checked key's right to use one scope. Only [`ApiKey::grant`] makes one.
+/// A checked key's right to use one scope. Only [`Grant::check`] makes one.
 #[derive(Clone, Debug)]
 pub struct Grant {
     key: Arc<ApiKey>,
