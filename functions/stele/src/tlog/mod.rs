@@ -10,6 +10,8 @@ pub mod note;
 pub mod checkpoint;
 pub mod manifest;
 pub mod proof;
+pub mod portable;
+pub mod cosignature;
 
 pub use checkpoint::{Checkpoint, Origin};
 pub use hash::{Hash, LeafIndex, TreeSize, empty_root, leaf_hash, node_hash};
