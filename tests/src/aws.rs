@@ -18,7 +18,7 @@ fn root() -> PathBuf {
 }
 
 /// The Python of a set of tools, which is installed if it is not there.
-fn python(tools: &str) -> PathBuf {
+pub(crate) fn python(tools: &str) -> PathBuf {
     let output =
         Command::new(root().join("tests/tools")).arg(tools).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "`tests/tools {tools}` fails: Python 3 with venv is needed");
@@ -71,7 +71,9 @@ async fn the_adapters_for_aws_keep_the_contracts_of_their_ports() {
 
     for (bucket, mode) in [("locked", LockMode::Compliance), ("on-trial", LockMode::Governance)] {
         aws.s3().create_bucket().bucket(bucket).object_lock_enabled_for_bucket(true).send().await.unwrap();
-        contract::objects::locked_objects(&LockedBucket::new(aws.s3(), bucket, mode)).await;
+        let objects = LockedBucket::new(aws.s3(), bucket, mode);
+        contract::objects::locked_objects(&objects).await;
+        contract::archive_objects::suite(&objects, tempfile::tempdir().unwrap().path()).await;
     }
     a_key_means_its_first_version(&aws).await;
 
@@ -85,6 +87,9 @@ async fn the_adapters_for_aws_keep_the_contracts_of_their_ports() {
     contract::tenants::suite(&store, "a").await;
     contract::api_keys::suite(&store, "a").await;
     contract::heads::suite(&store, "a").await;
+    contract::archive_index::suite(&store, "a").await;
+    contract::policies::suite(&store, "a").await;
+    contract::watermarks::suite(&store, "a").await;
     contract::refusals::suite(&store, "a").await;
 }
 
@@ -187,7 +192,7 @@ async fn a_key_means_its_first_version(aws: &Aws) {
     assert!(delete.bypass_governance_retention(true).send().await.is_err());
 }
 
-fn passes(command: &mut Command) {
+pub(crate) fn passes(command: &mut Command) {
     let output = command.current_dir(root()).output().unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(

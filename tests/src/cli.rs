@@ -347,3 +347,92 @@ fn in_memory_it_does_the_same_and_leaves_nothing() {
     assert!(stele.stop().success());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn retention_is_previewed_before_it_is_changed_and_holds_are_placed_and_released() {
+    let folder = tempfile::tempdir().unwrap();
+    let stele = process::start(folder.path());
+    let event = r#"{"tenant_id":"org_a","actor":{"id":"u"},"action":"user.created"}"#;
+    let (status, body) = Client::new().post(&format!("{}/v1/events", stele.base), None, event).unwrap();
+    assert_eq!(status, 201, "{body}");
+
+    let set = ["retention", "set", "--tenant", "org_a", "--class", "2557"];
+    let (code, text) = asked(&stele, &set);
+    assert!(code == Some(0) && text.contains("class: 2557 instead of 365"), "{text}");
+    assert!(text.contains("can't be undone:") && text.contains("nothing was changed"), "{text}");
+    let show = ["retention", "show", "--tenant", "org_a"];
+    assert!(asked(&stele, &show).1.contains(r#""class_days": 365"#));
+    let (code, text) = asked(&stele, &[&set[..], &["--yes"]].concat());
+    assert!(code == Some(0) && !text.contains("nothing was changed"), "{text}");
+    assert!(asked(&stele, &show).1.contains(r#""class_days": 2557"#));
+    let shorter = ["retention", "set", "--tenant", "org_a", "--class", "90", "--applies-to", "all", "--yes"];
+    let (code, text) = asked(&stele, &shorter);
+    assert!(code == Some(1) && text.contains("retention_cannot_shorten"), "{text}");
+
+    let place = ["hold", "place", "--tenant", "org_a", "--from", "2026-01-01", "--reason", "case 7"];
+    let (code, text) = asked(&stele, &place);
+    let id = text.lines().find(|line| line.starts_with("hold_")).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!((code, id.len()), (Some(0), 37), "{text}");
+    let (_, text) = asked(&stele, &["hold", "list", "--tenant", "org_a"]);
+    assert!(text.contains(id) && text.contains("case 7") && text.contains("(open)"), "{text}");
+    let (code, text) = asked(&stele, &["hold", "release", id, "--tenant", "org_a"]);
+    assert!(code == Some(0) && text.contains("released for good"), "{text}");
+    let (code, text) = asked(&stele, &["hold", "release", "hold_0", "--tenant", "org_a"]);
+    assert!(code == Some(1) && text.contains("not_found"), "{text}");
+}
+
+#[test]
+fn the_report_lists_every_object_and_finds_a_lock_that_is_too_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let report = |more: &[&str]| {
+        let report = ["retention", "report", "--data", data.to_str().unwrap()];
+        process::said(&process::run(report.iter().chain(more)))
+    };
+    let empty = data.join("archive");
+    fs::create_dir_all(&empty).unwrap();
+    let (code, text) = report(&[]);
+    assert!(code == Some(2) && text.contains("nothing was checked"), "{text}");
+    fs::remove_dir(&empty).unwrap();
+
+    small_log(data);
+    let mut files = Vec::new();
+    process::files_below(&data.join("archive"), &mut files);
+    let is_object = |file: &&PathBuf| {
+        !file
+            .strip_prefix(data)
+            .unwrap()
+            .components()
+            .any(|part| part.as_os_str().to_string_lossy().starts_with('.'))
+    };
+    let objects: Vec<&PathBuf> = files.iter().filter(is_object).collect();
+    let (code, text) = report(&[]);
+    assert!(code == Some(0) && text.contains("policy by the database"), "{text}");
+    assert!(text.contains(&format!("{} objects: 0 with drift", objects.len())), "{text}");
+    let (code, text) = report(&["--json"]);
+    let listed: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert_eq!((code, listed["objects"].as_array().unwrap().len()), (Some(0), objects.len()));
+    assert_eq!(listed["objects"][0]["mode"], "folder");
+
+    // Whoever owns the folder can shorten a lock, which is a file's time; it shows.
+    let segment = objects.iter().find(|file| file.starts_with(data.join("archive/segments"))).unwrap();
+    let locked = fs::metadata(segment).unwrap().modified().unwrap();
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    fs::File::open(segment).unwrap().set_modified(locked - day).unwrap();
+    let (code, text) = report(&["--tenant", "org_a"]);
+    assert!(code == Some(1) && text.contains("drift: it is locked until"), "{text}");
+    assert!(text.contains(": 1 with drift, 0 could not be checked"), "{text}");
+    fs::File::open(segment).unwrap().set_modified(locked).unwrap();
+
+    for file in fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.file_name().unwrap().to_string_lossy().starts_with("dynamodb.sqlite") {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let (code, text) = report(&[]);
+    assert!(code == Some(0) && text.contains("policy by the objects"), "{text}");
+    let stray = data.join("archive/segments/stray");
+    fs::write(&stray, "x").unwrap();
+    let (code, text) = report(&[]);
+    assert!(code == Some(1) && text.contains("nobody of us writes such a key"), "{text}");
+}

@@ -24,7 +24,7 @@ const THREADS: usize = 2;
 /// More often than anybody tries again within one request or batch.
 const PERSISTENT: u64 = 9;
 /// More often than any story needs to come through.
-const TRIES_MAX: usize = 20;
+pub(crate) const TRIES_MAX: usize = 20;
 
 /// A client and a stream that never give up.
 struct Story {
@@ -174,9 +174,9 @@ impl Story {
 }
 
 /// A call, by its name and how many of that name came before.
-type Call = (&'static str, u64);
+pub(crate) type Call = (&'static str, u64);
 
-fn numbered(log: &[(&'static str, Fault)]) -> Vec<Call> {
+pub(crate) fn numbered(log: &[(&'static str, Fault)]) -> Vec<Call> {
     let mut counts = BTreeMap::new();
     let number = |(call, _): &(&'static str, Fault)| {
         let count = counts.entry(*call).or_insert(0);
@@ -187,7 +187,7 @@ fn numbered(log: &[(&'static str, Fault)]) -> Vec<Call> {
 }
 
 /// Runs a story once per call, way to fail and number of times.
-fn every_fault_of(calls: &[Call], story: impl Fn(&dyn Fn(&World)) + Sync) {
+pub(crate) fn every_fault_of(calls: &[Call], story: impl Fn(&dyn Fn(&World)) + Sync) {
     let mut rows = Vec::new();
     for call in calls {
         for fault in Fault::ALL {
@@ -229,6 +229,7 @@ fn every_call_of_ingest_drain_and_seal_may_fail_in_every_way() {
         "tenants.tenant",
         "tenants.create_tenant",
         "api_keys.api_key",
+        "archive_index.archived_below",
         "heads.head",
         "heads.advance",
         "heads.put_index",
@@ -238,6 +239,7 @@ fn every_call_of_ingest_drain_and_seal_may_fail_in_every_way() {
         "objects.version",
         "objects.list",
         "outbox.send",
+        "policies.platform_retention",
         "refusals.refuse",
     ];
     assert_eq!(names, BTreeSet::from(expected));
@@ -305,8 +307,13 @@ fn accepting_an_event_costs_one_call() {
     let ingest = world.ingest();
     let cost = |sending: Sending| calls_of(&world, world.send(&ingest, &sending));
     let id = |n| EventId::new(NOON, n);
-    let new_tenant =
-        [("api_keys.api_key", 1), ("hot.put", 1), ("tenants.create_tenant", 1), ("tenants.tenant", 1)];
+    let new_tenant = [
+        ("api_keys.api_key", 1),
+        ("hot.put", 1),
+        ("policies.platform_retention", 1),
+        ("tenants.create_tenant", 1),
+        ("tenants.tenant", 1),
+    ];
     assert_eq!(cost(Sending::one(event_with_id("org_acme", id(1)))), new_tenant, "a tenant's first event");
 
     let one = [("hot.put", 1)];

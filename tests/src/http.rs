@@ -37,6 +37,8 @@ const COMPARED: [&str; 7] = [
 ];
 /// Members whose values are different each time and tell nothing.
 const MASKED: [&str; 4] = ["request_id", "next_cursor", "key", "key_id"];
+/// Members that count what goes on beside the script.
+const COUNTING: [&str; 2] = ["checked", "objects"];
 /// How long sealing may take: what the runner promises.
 pub(crate) const SEALED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -342,10 +344,11 @@ impl Filled {
             text = text.replace(value, name);
         }
         let shapes = [
-            ("dddd-dd-ddTdd:dd:dd.dddZ", "{{time}}"),
+            ("0000-00-00T00:00:00.000Z", "{{time}}"),
             ("evt_xxxxxxxx-xxxx-7xxx-xxxx-xxxxxxxxxxxx", "evt_{{uuid}}"),
             ("xxxxxxxx-xxxx-7xxx-xxxx-xxxxxxxxxxxx", "{{uuid}}"),
             (&"x".repeat(64), "{{hash}}"),
+            ("hold_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "hold_{{hex}}"),
         ];
         for (shape, name) in shapes {
             let mut masked = String::new();
@@ -354,7 +357,7 @@ impl Filled {
                 let part = rest.as_bytes().get(..shape.len()).unwrap_or_default();
                 let fits = !part.is_empty()
                     && shape.bytes().zip(part).all(|(s, b)| match s {
-                        b'd' => b.is_ascii_digit(),
+                        b'0' => b.is_ascii_digit(),
                         b'x' => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
                         s => s == *b,
                     })
@@ -437,6 +440,12 @@ fn lay_out(text: &str, at: &mut usize, indent: usize, out: &mut String) {
                 // The id of a key given at the start follows from the key; a request's in an event is its sender's.
                 let own = key.trim_matches('"') == "request_id" && !value.starts_with("\"req_");
                 item.push_str(if own || value.starts_with("\"given-") { value } else { "\"…\"" });
+                items.push(item);
+                continue;
+            }
+            if COUNTING.contains(&key.trim_matches('"')) && text.as_bytes()[*at].is_ascii_digit() {
+                scalar(text, at);
+                item.push_str("\"…\"");
                 items.push(item);
                 continue;
             }

@@ -307,3 +307,35 @@ fn stopped_by_sigterm_nothing_is_left_unsealed() {
         check(folder.path(), &sender.receipts);
     }
 }
+
+#[test]
+fn killed_while_archiving_nothing_is_lost_twice_or_locked_too_short() {
+    let kills = variable("STELE_KILLS").unwrap_or(20) / 2;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = variable("STELE_KILL_SEED").unwrap_or(u64::from(now.subsec_nanos()));
+    println!("{kills} kills; the same moments again: STELE_KILL_SEED={seed}");
+    let chance = SeededRandom::new(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let mut sender = Sender::new(7, seed);
+    for _ in 0..kills {
+        let stele = process::start(data);
+        let requests: Vec<Request> = (0..8).map(|_| sender.request()).collect();
+        sender.send_all(&stele, requests);
+        assert!(stele.stop().success());
+        let mut archive = process::command(["archive", "--close-today", "--data"]);
+        let mut archive = archive.arg(data).spawn().expect("the program starts");
+        std::thread::sleep(Duration::from_millis(chance.next_u64() % 600));
+        // It may have ended by then.
+        let _ = archive.kill();
+        archive.wait().expect("a child that was started");
+    }
+    let data_name = data.to_str().expect("the folder's name is UTF-8");
+    let (code, text) = process::said(&process::run(["archive", "--close-today", "--data", data_name]));
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = process::said(&process::run(["archive", "--close-today", "--data", data_name]));
+    assert!(code == Some(0) && text.contains("archived 0 events in 0 files"), "{text}");
+    check(data, &sender.receipts);
+    let (code, text) = process::said(&process::run(["retention", "report", "--data", data_name]));
+    assert_eq!(code, Some(0), "{text}");
+}

@@ -8,15 +8,18 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
 use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
+use stele::archive::ArchiveEntry;
 use stele::error::Result;
 use stele::id::{EventId, TenantId};
 use stele::layout::ObjectKey;
 use stele::ports::{
-    ApiKeys, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects, Order, Outbox, Put,
-    PutIfAbsent, PutOutcome, Refusals, StoredObject, Tenants,
+    ApiKeys, ArchiveIndex, ArchiveObjects, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects,
+    Order, Outbox, Policies, Put, PutIfAbsent, PutOutcome, Reconciled, Refusals, Spooled, StoredObject,
+    Tenants, Watermarks,
 };
 use stele::record::Record;
 use stele::refusal::{Refusal, RefusalId};
+use stele::retention::{Enforcement, LegalHold, LifecycleTag, ObjectState, PlatformRetention};
 use stele::segment::{Head, IndexEntry};
 use stele::time::{Day, Timestamp};
 use stele::tlog::hash::{LeafIndex, TreeSize};
@@ -146,6 +149,14 @@ impl<T: Heads + ?Sized> Heads for Paced<T> {
         self.call(self.inner.index_below(tenant, size, limit)).await
     }
 
+    async fn index_from(&self, tenant: &Tenant, from: LeafIndex, limit: usize) -> Result<Vec<IndexEntry>> {
+        self.call(self.inner.index_from(tenant, from, limit)).await
+    }
+
+    async fn forget_index(&self, tenant: &Tenant, until: TreeSize, limit: usize) -> Result<usize> {
+        self.call(self.inner.forget_index(tenant, until, limit)).await
+    }
+
     async fn drop_index(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {
         self.call(self.inner.drop_index(tenant, from)).await
     }
@@ -176,6 +187,121 @@ impl<T: LockedObjects + ?Sized> LockedObjects for Paced<T> {
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
         self.call(self.inner.list(prefix, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl<T: ArchiveObjects + ?Sized> ArchiveObjects for Paced<T> {
+    async fn put_file_if_absent(
+        &self,
+        key: &ObjectKey,
+        file: &Spooled,
+        retain_until: Timestamp,
+        tag: LifecycleTag,
+    ) -> Result<PutIfAbsent> {
+        self.call(self.inner.put_file_if_absent(key, file, retain_until, tag)).await
+    }
+
+    async fn state(&self, key: &ObjectKey, version: &str) -> Result<Option<ObjectState>> {
+        self.call(self.inner.state(key, version)).await
+    }
+
+    async fn extend(&self, key: &ObjectKey, version: &str, retain_until: Timestamp) -> Result<()> {
+        self.call(self.inner.extend(key, version, retain_until)).await
+    }
+
+    async fn set_hold(&self, key: &ObjectKey, version: &str, on: bool) -> Result<()> {
+        self.call(self.inner.set_hold(key, version, on)).await
+    }
+
+    async fn set_tag(&self, key: &ObjectKey, version: &str, tag: LifecycleTag) -> Result<()> {
+        self.call(self.inner.set_tag(key, version, tag)).await
+    }
+}
+
+#[async_trait]
+impl<T: ArchiveIndex + ?Sized> ArchiveIndex for Paced<T> {
+    async fn put_archived(&self, tenant: &Tenant, entry: &ArchiveEntry) -> Result<()> {
+        self.call(self.inner.put_archived(tenant, entry)).await
+    }
+
+    async fn archived_below(
+        &self,
+        tenant: &Tenant,
+        size: TreeSize,
+        limit: usize,
+    ) -> Result<Vec<ArchiveEntry>> {
+        self.call(self.inner.archived_below(tenant, size, limit)).await
+    }
+
+    async fn archived_from(
+        &self,
+        tenant: &Tenant,
+        from: LeafIndex,
+        limit: usize,
+    ) -> Result<Vec<ArchiveEntry>> {
+        self.call(self.inner.archived_from(tenant, from, limit)).await
+    }
+
+    async fn drop_archived(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {
+        self.call(self.inner.drop_archived(tenant, from)).await
+    }
+}
+
+#[async_trait]
+impl<T: Policies + ?Sized> Policies for Paced<T> {
+    async fn platform_retention(&self) -> Result<PlatformRetention> {
+        self.call(self.inner.platform_retention()).await
+    }
+
+    async fn set_platform_retention(&self, retention: &PlatformRetention) -> Result<()> {
+        self.call(self.inner.set_platform_retention(retention)).await
+    }
+
+    async fn replace_tenant(&self, expected: &TenantRecord, record: &TenantRecord) -> Result<bool> {
+        self.call(self.inner.replace_tenant(expected, record)).await
+    }
+
+    async fn place_hold(&self, tenant: &Tenant, hold: &LegalHold) -> Result<()> {
+        self.call(self.inner.place_hold(tenant, hold)).await
+    }
+
+    async fn release_hold(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        now: Timestamp,
+        by: &str,
+        enforcement: u64,
+    ) -> Result<Option<LegalHold>> {
+        self.call(self.inner.release_hold(tenant, id, now, by, enforcement)).await
+    }
+
+    async fn holds(&self, tenant: &Tenant) -> Result<Vec<LegalHold>> {
+        self.call(self.inner.holds(tenant)).await
+    }
+
+    async fn request_enforcement(&self, tenant: &Tenant) -> Result<u64> {
+        self.call(self.inner.request_enforcement(tenant)).await
+    }
+
+    async fn enforcement(&self, tenant: &Tenant) -> Result<Enforcement> {
+        self.call(self.inner.enforcement(tenant)).await
+    }
+
+    async fn save_enforcement(&self, tenant: &Tenant, enforcement: &Enforcement) -> Result<()> {
+        self.call(self.inner.save_enforcement(tenant, enforcement)).await
+    }
+}
+
+#[async_trait]
+impl<T: Watermarks + ?Sized> Watermarks for Paced<T> {
+    async fn reconciled(&self, tenant: &Tenant) -> Result<Option<Reconciled>> {
+        self.call(self.inner.reconciled(tenant)).await
+    }
+
+    async fn put_reconciled(&self, tenant: &Tenant, reconciled: &Reconciled) -> Result<()> {
+        self.call(self.inner.put_reconciled(tenant, reconciled)).await
     }
 }
 

@@ -177,7 +177,11 @@ fn a_panic_in_one_tenants_sealing_costs_that_tenants_records() {
         world.store.clone(),
         Arc::new(PanicsFor("org_globex", world.objects.clone())),
         world.store.clone(),
-        Arc::new(stele_adapters::places::Places::new(world.store.clone(), world.objects.clone())),
+        Arc::new(stele_adapters::places::Places::new(
+            world.store.clone(),
+            world.store.clone(),
+            world.objects.clone(),
+        )),
         Arc::new(SystemClock),
         stele_seal::SealSettings { seed: crate::world::SEED, publish_every_ms: 0 },
     );

@@ -66,7 +66,7 @@ fn after_a_lost_database_what_is_sent_again_is_a_replay_and_the_log_goes_on_with
     world.lose_database();
     assert!(world.tenants().is_empty());
     let rebuilt = rebuild(&world);
-    assert_eq!(rebuilt, Rebuilt { tenants: 2, segments: 5, records: 5, forgotten: 0 });
+    assert_eq!(rebuilt, Rebuilt { tenants: 2, files: 0, segments: 5, records: 5, forgotten: 0 });
     // What is restored comes over the stream like anything stored, and is in the log already.
     let delivered = at_once(world.seal_stream(&world.sealer()));
     assert_eq!((delivered.sealed, delivered.replayed), (0, 5));
@@ -124,7 +124,7 @@ fn a_rebuild_leaves_out_what_the_hot_store_would_have_forgotten_and_no_id_comes_
     let mut world = sealed(&named());
     world.clock.advance_ms(100 * DAY_MS);
     world.lose_database();
-    assert_eq!(rebuild(&world), Rebuilt { tenants: 2, segments: 5, records: 0, forgotten: 5 });
+    assert_eq!(rebuild(&world), Rebuilt { tenants: 2, files: 0, segments: 5, records: 0, forgotten: 5 });
     let ingest = world.ingest();
     let sending = Sending::one(event_with_id("org_acme", EventId::new(NOON, 1)));
     let answer = &at_once(world.send(&ingest, &sending.backfilled()))[0];

@@ -18,22 +18,23 @@ use std::time::UNIX_EPOCH;
 use stele::error::Result;
 use stele::id::EventId;
 use stele::layout::{self, Object, ObjectKey};
-use stele::ports::{Clock, ListedObject, LockedObjects, PutIfAbsent, StoredObject};
+use stele::ports::{ArchiveObjects, Clock, ListedObject, LockedObjects, PutIfAbsent, Spooled, StoredObject};
 use stele::public_key::PublicKey;
+use stele::retention::{LifecycleTag, ObjectState};
 use stele::time::Timestamp;
 use stele::tlog::hash::{LeafIndex, TreeSize};
 use stele_adapters::clock::ManualClock;
 use stele_adapters::folder::LockedFolder;
-use stele_verify::{Options, Report, Verdict, verify};
+use stele_verify::{Evidence, Options, Report, Verdict, verify};
 
 const TENANTS: [&str; 3] = ["org_acme", "org_globex", "org_initech"];
 const SEGMENTS: u64 = 3;
 const EVENTS_PER_SEGMENT: u64 = 3;
 /// Files up to this size are changed at every byte.
-const SMALL_BYTES: usize = 2_000;
+pub(crate) const SMALL_BYTES: usize = 2_000;
 /// In larger ones, every so many bytes are passed over. Prime, so that all offsets in a page are met.
-const STEP: usize = 131;
-const THREADS: usize = 2;
+pub(crate) const STEP: usize = 131;
+pub(crate) const THREADS: usize = 2;
 
 /// Objects as somebody handed them over: anything may have been done to them.
 #[derive(Clone, Default)]
@@ -73,6 +74,44 @@ impl LockedObjects for Exhibit {
     }
 }
 
+/// Locks as they are told with the objects themselves. Nothing can be changed through it.
+pub(crate) struct Locks(pub(crate) Arc<dyn LockedObjects>);
+
+#[async_trait]
+impl ArchiveObjects for Locks {
+    async fn put_file_if_absent(
+        &self,
+        key: &ObjectKey,
+        _: &Spooled,
+        _: Timestamp,
+        _: LifecycleTag,
+    ) -> Result<PutIfAbsent> {
+        panic!("`{key}` is written by a reader")
+    }
+
+    async fn state(&self, key: &ObjectKey, version: &str) -> Result<Option<ObjectState>> {
+        let found = self.0.version(key, version).await?;
+        Ok(found.map(|object| ObjectState { retain_until: object.retain_until, hold: false, tag: None }))
+    }
+
+    async fn extend(&self, key: &ObjectKey, _: &str, _: Timestamp) -> Result<()> {
+        panic!("the lock of `{key}` is lengthened by a reader")
+    }
+
+    async fn set_hold(&self, key: &ObjectKey, _: &str, _: bool) -> Result<()> {
+        panic!("`{key}` is held by a reader")
+    }
+
+    async fn set_tag(&self, key: &ObjectKey, _: &str, _: LifecycleTag) -> Result<()> {
+        panic!("`{key}` is tagged by a reader")
+    }
+}
+
+/// What there is to verify of a store.
+pub(crate) fn evidence_of(objects: Arc<dyn LockedObjects>) -> Evidence {
+    Evidence { states: Arc::new(Locks(objects.clone())), objects }
+}
+
 impl Exhibit {
     /// Everything a store holds.
     pub(crate) async fn of(objects: &dyn LockedObjects) -> Exhibit {
@@ -85,16 +124,20 @@ impl Exhibit {
         exhibit
     }
 
-    fn keys(&self) -> Vec<String> {
+    fn evidence(&self) -> Evidence {
+        evidence_of(Arc::new(self.clone()))
+    }
+
+    pub(crate) fn keys(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
 
-    fn bytes(&self, key: &str) -> Bytes {
+    pub(crate) fn bytes(&self, key: &str) -> Bytes {
         self.0[key].0.clone()
     }
 
     /// With other bytes in one object, under the old lock.
-    fn with(&self, key: &str, bytes: impl Into<Bytes>) -> Exhibit {
+    pub(crate) fn with(&self, key: &str, bytes: impl Into<Bytes>) -> Exhibit {
         let mut changed = self.clone();
         let lock = self.0.get(key).map_or(Timestamp::MAX, |(_, lock)| *lock);
         changed.0.insert(key.to_owned(), (bytes.into(), lock));
@@ -107,7 +150,7 @@ impl Exhibit {
         changed
     }
 
-    fn flipped(&self, key: &str, at: usize) -> Exhibit {
+    pub(crate) fn flipped(&self, key: &str, at: usize) -> Exhibit {
         let mut bytes = self.bytes(key).to_vec();
         bytes[at] ^= 1 << (at % 8);
         self.with(key, bytes)
@@ -119,8 +162,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
-fn report_on(exhibit: &Exhibit, options: &Options) -> Report {
-    block_on(verify(exhibit, options, &|_, _| {})).unwrap()
+pub(crate) fn report_on(exhibit: &Exhibit, options: &Options) -> Report {
+    block_on(verify(&exhibit.evidence(), options, &|_, _| {})).unwrap()
 }
 
 /// Everything found, in or outside of a log.
@@ -129,7 +172,7 @@ fn places(report: &Report) -> Vec<&str> {
     all.map(|finding| finding.at.as_str()).collect()
 }
 
-fn assert_refuted_at(report: &Report, key: &str, what: &str) {
+pub(crate) fn assert_refuted_at(report: &Report, key: &str, what: &str) {
     assert_eq!(report.verdict(), Verdict::Refuted, "{what}: {report:#?}");
     assert!(
         places(report).iter().any(|at| at.starts_with(key)),
@@ -166,7 +209,7 @@ fn installed() -> Exhibit {
     exhibit
 }
 
-fn is_key_file(key: &str) -> bool {
+pub(crate) fn is_key_file(key: &str) -> bool {
     key.starts_with(layout::PUBLIC_KEYS)
 }
 
@@ -176,6 +219,9 @@ fn of_tenant(key: &str) -> Options {
         Some(
             Object::Segment { tenant, .. }
             | Object::Checkpoint { tenant, .. }
+            | Object::Archive { tenant, .. }
+            | Object::Tiles { tenant, .. }
+            | Object::ArchiveManifest { tenant, .. }
             | Object::Manifest { tenant, .. },
         ) => Some(tenant),
         Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) | None => None,
@@ -243,7 +289,8 @@ fn a_changed_bit_in_the_key_file_is_never_proven_and_does_not_matter_to_who_pinn
                 let (exhibit, key) = shared.as_ref();
                 let options =
                     Options { tenant: stele::id::TenantId::parse(TENANTS[0]), ..Options::default() };
-                let report = verify(&exhibit.flipped(key, at), &options, &|_, _| {}).await.unwrap();
+                let report =
+                    verify(&exhibit.flipped(key, at).evidence(), &options, &|_, _| {}).await.unwrap();
                 assert_ne!(report.verdict(), Verdict::Proven, "byte {at}: {report:#?}");
             });
         }
@@ -407,7 +454,7 @@ fn a_changed_bit_in_a_folder_is_found_at_its_file() {
         let options = Options { pinned: vec![PublicKey::of_seed(&SEED)], ..of_tenant(&key) };
         let report = || {
             let folder = LockedFolder::open_read_only(folder.path(), clock.clone()).unwrap();
-            runtime.block_on(verify(&folder, &options, &|_, _| {})).unwrap()
+            runtime.block_on(verify(&evidence_of(Arc::new(folder)), &options, &|_, _| {})).unwrap()
         };
         write(&exhibit.flipped(&key, bytes.len() / 2).bytes(&key));
         assert_refuted_at(&report(), &key, "a bit in the middle");

@@ -55,11 +55,23 @@ fn dependencies_point_inwards() {
         ("stele-drain", vec!["stele", "stele-adapters"]),
         ("stele-setup", vec!["stele", "stele-adapters"]),
         ("stele-seal", vec!["stele", "stele-adapters"]),
+        ("stele-compact", vec!["stele", "stele-adapters"]),
+        ("stele-reconcile", vec!["stele", "stele-adapters"]),
+        ("stele-watchdog", vec!["stele", "stele-adapters"]),
         ("stele-query", vec!["stele", "stele-adapters"]),
         ("stele-verify", vec!["stele", "stele-adapters"]),
         (
             "stele-local",
-            vec!["stele", "stele-adapters", "stele-drain", "stele-ingest", "stele-query", "stele-seal"],
+            vec![
+                "stele",
+                "stele-adapters",
+                "stele-compact",
+                "stele-drain",
+                "stele-ingest",
+                "stele-query",
+                "stele-reconcile",
+                "stele-seal",
+            ],
         ),
         ("stele-cli", vec!["stele", "stele-adapters", "stele-local", "stele-seal", "stele-verify"]),
     ]);
@@ -103,9 +115,14 @@ fn a_tenant_without_a_grant_is_made_by_the_system_alone() {
         "functions/seal/src/sealing.rs",
         "functions/seal/src/rebuild.rs",
         "functions/seal/src/idle.rs",
+        "functions/compact/src/lib.rs",
+        "functions/compact/src/plan.rs",
         "functions/local/src/sealing.rs",
+        "functions/local/src/archiving.rs",
+        "functions/reconcile/src/lib.rs",
         // For whoever runs the installation, past its API.
         "clients/cli/src/doctor/ask.rs",
+        "clients/cli/src/retention/policy.rs",
     ];
     for folder in ["functions", "clients"] {
         for path in sources(folder) {

@@ -2,6 +2,8 @@
 //! nothing acknowledged is missing, nothing is in the log twice, and everything follows from stored bytes.
 
 use crate::paced::Paced;
+use crate::tamper::evidence_of;
+use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use stele::access::{ApiKey, KeyHash, KeyText, Scope, Secrets, Tenant};
+use stele::errand::Errand;
 use stele::id::{EventId, TenantId};
 use stele::layout::{self, Object, ObjectKey};
-use stele::ports::{ApiKeys, Clock, Heads, Inbox, LockedObjects, Tenants};
+use stele::ports::{ApiKeys, ArchiveIndex, ArchiveObjects, Clock, Heads, Inbox, LockedObjects, Tenants};
 use stele::public_key::PublicKey;
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
@@ -27,15 +30,19 @@ use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{ManualClock, SeededRandom};
 use stele_adapters::dynamodb::stream::lambda_event_of;
 use stele_adapters::faults::{FaultPlan, Faulty};
+use stele_adapters::folder::LockedFolder;
 use stele_adapters::http::{Request, Response};
 use stele_adapters::memory::MemoryStore;
 use stele_adapters::memory_objects::MemoryObjects;
 use stele_adapters::memory_queue::MemoryQueue;
+use stele_adapters::parquet::archive::ArchiveFile;
 use stele_adapters::parquet::decode_segment;
 use stele_adapters::places::Places;
 use stele_adapters::tenants::TenantCache;
+use stele_compact::{Compact, Visit};
 use stele_drain::Drain;
 use stele_ingest::Ingest;
+use stele_reconcile::Reconcile;
 use stele_seal::{BatchOutcome, Rebuild, Seal, SealSettings};
 use stele_verify::{Options, Report, Verdict, verify};
 
@@ -45,10 +52,37 @@ pub(crate) const HOUR_MS: u64 = 60 * 60 * 1000;
 /// What checkpoints are signed with.
 pub(crate) const SEED: [u8; 32] = [7; 32];
 
+/// Locked objects with all that may be done with them, and what lifecycle rules do to them.
+#[async_trait]
+pub(crate) trait Locked: LockedObjects + ArchiveObjects {
+    /// Removes what may go at a time.
+    async fn expire(&self, now: Timestamp) -> Vec<String>;
+}
+
+#[async_trait]
+impl Locked for MemoryObjects {
+    async fn expire(&self, now: Timestamp) -> Vec<String> {
+        self.run_lifecycle(now).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Locked for LockedFolder {
+    async fn expire(&self, now: Timestamp) -> Vec<String> {
+        self.run_lifecycle(now).await.unwrap()
+    }
+}
+
 /// The system.
 pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
-    pub(crate) objects: Arc<dyn LockedObjects>,
+    pub(crate) objects: Arc<dyn Locked>,
+    /// Errands to compact.
+    pub(crate) errands: Arc<MemoryQueue>,
+    /// What reconciliation found missing.
+    pub(crate) parking: Arc<MemoryQueue>,
+    /// Files under way.
+    spool: tempfile::TempDir,
     pub(crate) queue: Arc<MemoryQueue>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) random: Arc<SeededRandom>,
@@ -172,10 +206,13 @@ impl World {
     }
 
     /// Over locked objects that are there already, or are elsewhere than in memory.
-    pub(crate) fn over(objects: Arc<dyn LockedObjects>, clock: Arc<ManualClock>) -> World {
+    pub(crate) fn over(objects: Arc<dyn Locked>, clock: Arc<ManualClock>) -> World {
         let world = World {
             store: Arc::new(MemoryStore::new()),
             objects,
+            errands: Arc::new(MemoryQueue::new(clock.clone())),
+            parking: Arc::new(MemoryQueue::new(clock.clone())),
+            spool: tempfile::tempdir().unwrap(),
             queue: Arc::new(MemoryQueue::new(clock.clone())),
             clock,
             random: Arc::new(SeededRandom::new(1)),
@@ -213,7 +250,7 @@ impl World {
         Arc::new(Paced { pace: self.paced, inner })
     }
 
-    fn locked(&self) -> Arc<Paced<Faulty<dyn LockedObjects>>> {
+    fn locked(&self) -> Arc<Paced<Faulty<dyn Locked>>> {
         let inner = Arc::new(Faulty::new(self.objects.clone(), &self.faults));
         Arc::new(Paced { pace: self.paced, inner })
     }
@@ -244,7 +281,7 @@ impl World {
         let tenants = TenantCache::new(stores.clone(), self.clock.clone(), secrets.clone(), "log.example");
         Acceptor {
             hot: stores.clone(),
-            cold: Arc::new(Places::new(stores, self.locked())),
+            cold: Arc::new(Places::new(stores.clone(), stores, self.locked())),
             tenants: Arc::new(tenants),
             clock: self.clock.clone(),
             random: self.random.clone(),
@@ -256,14 +293,69 @@ impl World {
     /// A cold start of a sealer.
     pub(crate) fn sealer(&self) -> Arc<Seal> {
         let (stores, locked) = (self.stores(), self.locked());
-        let places = Arc::new(Places::new(stores.clone(), locked.clone()));
+        let places = Arc::new(Places::new(stores.clone(), stores.clone(), locked.clone()));
         let settings = SealSettings { seed: SEED, publish_every_ms: self.publish_every_ms };
         Arc::new(Seal::new(stores.clone(), locked, stores, places, self.clock.clone(), settings))
     }
 
     /// A rebuild of the database.
     pub(crate) fn rebuild(&self) -> Rebuild {
-        Rebuild::new(self.sealer(), self.stores())
+        Rebuild::new(self.sealer(), self.stores(), self.stores(), self.locked())
+    }
+
+    /// A cold start of compact.
+    pub(crate) fn compactor(&self) -> Compact {
+        let stores = self.stores();
+        Compact {
+            heads: stores.clone(),
+            objects: self.locked(),
+            archive: self.locked(),
+            index: stores.clone(),
+            policies: stores.clone(),
+            tenants: stores,
+            clock: self.clock.clone(),
+            seed: SEED,
+            spool: self.spool.path().to_owned(),
+        }
+    }
+
+    /// A cold start of reconcile.
+    pub(crate) fn reconciler(&self) -> Reconcile {
+        let stores = self.stores();
+        Reconcile {
+            hot: stores.clone(),
+            heads: stores.clone(),
+            objects: self.locked(),
+            locks: self.locked(),
+            archive: stores.clone(),
+            watermarks: stores.clone(),
+            tenants: stores.clone(),
+            parking: self.parking.clone(),
+            compaction: self.errands.clone(),
+            clock: self.clock.clone(),
+            secrets: Secrets::new([3; 32]),
+            cold: Arc::new(Places::new(stores.clone(), stores, self.locked())),
+        }
+    }
+
+    /// Visits a tenant until nothing is due.
+    pub(crate) async fn compact(
+        &self,
+        compact: &Compact,
+        tenant: &str,
+        close_today: bool,
+    ) -> stele::Result<Visit> {
+        let errand = Errand { close_today, ..Errand::to(TenantId::parse(tenant).unwrap()) };
+        compact.visit(&errand, self.clock.now().plus_days(1)).await
+    }
+
+    /// Seals what reconciliation found missing.
+    pub(crate) async fn seal_parked(&self, sealer: &Seal) {
+        let messages = at_once(self.parking.receive(usize::MAX)).unwrap();
+        let done = sealer.handle_parked(&messages).await;
+        for message in messages.iter().filter(|message| !done.failed.contains(&message.id)) {
+            at_once(self.parking.delete(&message.receipt)).unwrap();
+        }
     }
 
     /// A tenant on record.
@@ -337,7 +429,7 @@ impl World {
         let drain = Drain {
             acceptor: Acceptor {
                 hot: self.store.clone(),
-                cold: Arc::new(Places::new(self.store.clone(), self.objects.clone())),
+                cold: Arc::new(Places::new(self.store.clone(), self.store.clone(), self.objects.clone())),
                 tenants: Arc::new(tenants),
                 ..self.acceptor()
             },
@@ -395,7 +487,7 @@ impl World {
     /// Verifies what is stored with the right key.
     pub(crate) async fn verify(&self) -> Report {
         let options = Options { pinned: vec![PublicKey::of_seed(&SEED)], ..Options::default() };
-        verify(self.objects.as_ref(), &options, &|_, _| {}).await.unwrap()
+        verify(&evidence_of(self.objects.clone()), &options, &|_, _| {}).await.unwrap()
     }
 
     /// Everything acknowledged or streamed is in the log exactly once, with the receipt's leaf; nothing else is;
@@ -440,19 +532,51 @@ impl World {
         assert!(strangers.is_empty(), "in the log, but never stored: {strangers:?}");
     }
 
-    /// Walks a tenant's segments; returns the index as it should be and the tree they grow.
+    /// Walks a tenant's archive and the segments behind it; returns the index as it should be and the tree they grow. A
+    /// segment that is in the archive too must say the same.
     async fn check_log(&self, tenant: &Tenant, logged: &mut BTreeMap<EventId, Hash>) -> Walked {
+        let mut walked = Walked { edge: RightEdge::empty(), entries: Vec::new(), archived: TreeSize::ZERO };
+        let mut leaves = BTreeMap::<u64, (EventId, Hash)>::new();
+        for file in self.archive_files(tenant).await {
+            let header = file.header().clone();
+            if header.first() > LeafIndex::ZERO && walked.archived == TreeSize::ZERO {
+                walked.edge = header.before.clone();
+            }
+            assert_eq!(header.before, walked.edge, "`{}` leaves a hole or overlaps", file.key());
+            let mut visit = |first: LeafIndex, records: &[Record]| {
+                for (record, index) in records.iter().zip(first.to_u64()..) {
+                    leaves.insert(index, (record.id, record.leaf_hash));
+                }
+                Ok(())
+            };
+            file.verify(tenant.id(), &mut visit).await.unwrap();
+            let own = leaves.range(header.first().to_u64()..header.end().to_u64());
+            for (_, (id, hash)) in own {
+                let before = logged.insert(*id, *hash);
+                assert_eq!(before, None, "`{id}` is in the log twice, again in `{}`", file.key());
+                walked.edge.append(*hash);
+            }
+            assert_eq!(walked.edge, header.after, "`{}`", file.key());
+            walked.archived = header.end();
+        }
         let prefix = layout::segments_of(tenant.id(), tenant.log());
-        let listed = self.objects.list(&prefix, None, 10_000).await.unwrap();
-        let mut walked = Walked { edge: RightEdge::empty(), entries: Vec::new() };
-        for object in listed {
+        for object in self.objects.list(&prefix, None, 100_000).await.unwrap() {
             let Some(parsed @ Object::Segment { first, .. }) = ObjectKey::parse(&object.key) else {
                 panic!("`{}` among the segments", object.key);
             };
-            assert_eq!(first, walked.edge.size().next_index(), "`{}` leaves a hole or overlaps", object.key);
             let stored = self.objects.object(&parsed.key()).await.unwrap().unwrap();
             let sha256 = Hash::of(&stored.bytes);
             let segment = decode_segment(tenant.id(), &object.key, stored.bytes).unwrap();
+            if first.size_before() < walked.archived {
+                for (record, index) in segment.records.iter().zip(first.to_u64()..) {
+                    // It may have outlived the file, which expired.
+                    if let Some(leaf) = leaves.get(&index) {
+                        assert_eq!(leaf, &(record.id, record.leaf_hash), "leaf {index} of `{}`", object.key);
+                    }
+                }
+                continue;
+            }
+            assert_eq!(first, walked.edge.size().next_index(), "`{}` leaves a hole or overlaps", object.key);
             for record in &segment.records {
                 let before = logged.insert(record.id, record.leaf_hash);
                 assert_eq!(before, None, "`{}` is in the log twice, again in `{}`", record.id, object.key);
@@ -463,12 +587,28 @@ impl World {
         walked
     }
 
+    /// The files of a tenant's archive, in order.
+    pub(crate) async fn archive_files(&self, tenant: &Tenant) -> Vec<ArchiveFile> {
+        let prefix = layout::archive_of(tenant.id(), tenant.log());
+        let mut files = Vec::new();
+        for object in self.objects.list(&prefix, None, 100_000).await.unwrap() {
+            let key = ObjectKey::parse(&object.key).unwrap().key();
+            let objects: Arc<dyn LockedObjects> = self.objects.clone();
+            files.push(ArchiveFile::open(objects, key, object.version, object.bytes).await.unwrap());
+        }
+        files
+    }
+
     fn check_head(&self, tenant: &Tenant, walked: &Walked) {
         let (id, size) = (tenant.id(), walked.edge.size());
         let mut entries =
             at_once(self.store.index_below(tenant, TreeSize::new(u64::MAX), usize::MAX)).unwrap();
         entries.reverse();
+        entries.retain(|entry| entry.end > walked.archived);
         assert_eq!(entries, walked.entries, "segment index of `{id}`");
+        let archived = at_once(self.store.archived_from(tenant, LeafIndex::ZERO, usize::MAX)).unwrap();
+        let end = archived.last().map_or(TreeSize::ZERO, |entry| entry.end);
+        assert_eq!(end, walked.archived, "archive index of `{id}`");
         let Some(head) = self.head(tenant) else {
             assert_eq!(size, TreeSize::ZERO, "`{id}` has a log and no head");
             return;
@@ -490,9 +630,12 @@ impl World {
     }
 }
 
-/// A log as its segments alone tell it.
+/// A log as its objects alone tell it.
 struct Walked {
     edge: RightEdge,
+    /// Where the archive ends.
+    archived: TreeSize,
+    /// What the index should say of the segments behind it.
     entries: Vec<IndexEntry>,
 }
 

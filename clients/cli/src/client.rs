@@ -153,9 +153,14 @@ impl Client {
         self.send(Method::POST, path, &[], headers, body)
     }
 
+    /// Puts something in place of what there is, in JSON.
+    pub(crate) fn put(&self, path: &str, query: &[(&str, &str)], body: Vec<u8>) -> Result<Answer, Failure> {
+        self.send(Method::PUT, path, query, &[("content-type", "application/json")], body)
+    }
+
     /// Removes something.
-    pub(crate) fn delete(&self, path: &str) -> Result<Answer, Failure> {
-        self.send(Method::DELETE, path, &[], &[], Vec::new())
+    pub(crate) fn delete(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Failure> {
+        self.send(Method::DELETE, path, query, &[], Vec::new())
     }
 
     fn send(
@@ -184,7 +189,7 @@ impl Client {
                 "`{base}` does not answer ({why}): is `stele dev` running? Or give --url"
             ))
         };
-        let done = match method == Method::POST {
+        let done = match method == Method::POST || method == Method::PUT {
             true => request.body(body).map_err(ureq::Error::from).and_then(|r| self.agent.run(r)),
             false => request.body(()).map_err(ureq::Error::from).and_then(|r| self.agent.run(r)),
         };

@@ -25,7 +25,7 @@ pub(crate) fn without_aws() -> Failure {
 }
 
 #[cfg(feature = "aws")]
-pub(crate) use with_aws::Cloud;
+pub(crate) use with_aws::{Cloud, ObjectStates};
 
 #[cfg(feature = "aws")]
 mod with_aws {
@@ -34,6 +34,7 @@ mod with_aws {
     use std::sync::Arc;
     use stele::access::{ApiKey, KeyHash, KeyText, Scope};
     use stele::ports::{ApiKeys, Clock, Random};
+    use stele::time::Timestamp;
     use stele_adapters::aws::{Aws, http_client};
     use stele_adapters::clock::{SystemClock, SystemRandom};
     use stele_adapters::dynamodb::DynamoStore;
@@ -106,17 +107,28 @@ mod with_aws {
             LockedBucket::new(self.aws.s3(), self.bucket(), LockMode::default())
         }
 
+        /// What stands on locked objects, for reading.
+        pub(crate) fn states(&self) -> ObjectStates {
+            ObjectStates { s3: self.aws.s3(), bucket: self.bucket() }
+        }
+
         /// Restores the database from the locked objects. It writes nothing into the bucket: the next sealing
         /// publishes the checkpoint.
         pub(crate) async fn rebuild(&self, progress: &(dyn Fn(&Rebuilt) + Sync)) -> stele::Result<Rebuilt> {
             let (store, objects) = (Arc::new(self.store()), Arc::new(self.objects()));
             let wrapped = secrets::stored(Purpose::Signing, &*objects).await?;
             let seed = Wrapping::new(self.aws.kms()).unwrapped(Purpose::Signing, &wrapped).await?;
-            let places = Arc::new(Places::new(store.clone(), objects.clone()));
+            let places = Arc::new(Places::new(store.clone(), store.clone(), objects.clone()));
             let settings = SealSettings { seed, publish_every_ms: u64::MAX };
-            let seal =
-                Seal::new(store.clone(), objects, store.clone(), places, Arc::new(SystemClock), settings);
-            Rebuild::new(Arc::new(seal), store).run(progress).await
+            let seal = Seal::new(
+                store.clone(),
+                objects.clone(),
+                store.clone(),
+                places,
+                Arc::new(SystemClock),
+                settings,
+            );
+            Rebuild::new(Arc::new(seal), store.clone(), store, objects).run(progress).await
         }
 
         /// Makes the first key of an installation, which makes all others: every scope, any tenant.
@@ -134,6 +146,42 @@ mod with_aws {
             };
             self.store().create_api_key(KeyHash::of(&text.text), &key).await?;
             Ok((text.text, text.key_id))
+        }
+    }
+
+    /// What stands on locked objects, in S3's own words: also of objects nobody of us wrote.
+    pub(crate) struct ObjectStates {
+        s3: aws_sdk_s3::Client,
+        bucket: String,
+    }
+
+    /// What stands on one.
+    pub(crate) struct ObjectState {
+        pub(crate) mode: Option<String>,
+        pub(crate) retain_until: Option<Timestamp>,
+        pub(crate) hold: bool,
+        pub(crate) tags: Vec<(String, String)>,
+    }
+
+    impl ObjectStates {
+        /// What stands on a version; `None` if there is none.
+        pub(crate) async fn state(&self, key: &str, version: &str) -> Result<Option<ObjectState>, String> {
+            let head = self.s3.head_object().bucket(&self.bucket).key(key).version_id(version).send().await;
+            let head = match head {
+                Ok(head) => head,
+                Err(e) if e.as_service_error().is_some_and(|e| e.is_not_found()) => return Ok(None),
+                Err(e) => return Err(format!("HeadObject: {}", aws_sdk_error(&e))),
+            };
+            let tags =
+                self.s3.get_object_tagging().bucket(&self.bucket).key(key).version_id(version).send().await;
+            let tags = tags.map_err(|e| format!("GetObjectTagging: {}", aws_sdk_error(&e)))?.tag_set;
+            let until = head.object_lock_retain_until_date.and_then(|until| until.to_millis().ok());
+            Ok(Some(ObjectState {
+                mode: head.object_lock_mode.map(|mode| mode.as_str().to_owned()),
+                retain_until: until.and_then(|ms| u64::try_from(ms).ok()).map(Timestamp::from_ms),
+                hold: head.object_lock_legal_hold_status.is_some_and(|status| status.as_str() == "ON"),
+                tags: tags.into_iter().map(|tag| (tag.key, tag.value)).collect(),
+            }))
         }
     }
 

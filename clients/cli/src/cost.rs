@@ -229,10 +229,25 @@ struct Assumptions {
     archive_wait_days: Assumption,
     archive_puts: Assumption,
     archive_gets: Assumption,
+    archive_control_writes: Assumption,
     archive_extra_days: Assumption,
     archive_gb_seconds_per_million_events: Assumption,
+    compact_memory_mb: Assumption,
+    compact_looks: Assumption,
+    look_reads: Assumption,
+    look_gets: Assumption,
+    compact_visits: Assumption,
+    visit_index_looks: Assumption,
+    reconcile_memory_mb: Assumption,
+    reconcile_visits: Assumption,
+    visit_ms: Assumption,
+    visit_requests: Assumption,
+    visit_reads: Assumption,
+    reconcile_lists: Assumption,
+    reconcile_writes: Assumption,
     segment_tag_puts: Assumption,
     segment_archive_gets: Assumption,
+    segment_forget_writes: Assumption,
     glacier_class_days: Assumption,
     glacier_after_days: Assumption,
     glacier_file_bytes: Assumption,
@@ -251,6 +266,8 @@ struct Assumptions {
     log_days: Assumption,
     log_stored_part: Assumption,
     metrics: Assumption,
+    daily_metrics: Assumption,
+    daily_metric_hours: Assumption,
     alarms: Assumption,
     dashboards: Assumption,
 
@@ -355,6 +372,11 @@ struct Load {
     publications: f64,
     files: f64,
     files_to_glacier: f64,
+    /// Looks at tenants by compact's plan, visits by compact, and entries of the segment index that these read.
+    looks: f64,
+    compact_visits: f64,
+    entries_read: f64,
+    reconcile_visits: f64,
     standard_gb: f64,
     glacier_gb: f64,
     log_bytes: f64,
@@ -387,6 +409,11 @@ impl Load {
             .max((each / a.archive_day_events.value).min(1.0))
             .max(each / a.archive_events.value);
         let files = tenants * files_each.min(each);
+        // Most visits come when nearly all of a file waits.
+        let compact_visits = files * a.compact_visits.value;
+        let entries_read = a.compact_visits.value * segments * a.visit_index_looks.value;
+        let reconcile_visits = tenants * a.reconcile_visits.value;
+
         let archive =
             events * leaf * a.archive_bytes_per_leaf_byte.value + files * a.segment_fixed_bytes.value;
         let file = archive / files;
@@ -405,7 +432,10 @@ impl Load {
         let standard =
             all - glacier + sealed * month.kept(a.segment_days.value) + proofs * month.kept_for_good();
 
-        let invocations = requests + seal_batches + queries;
+        let visits = compact_visits + reconcile_visits;
+        let runs = seal_batches + visits + a.compact_looks.value + a.reconcile_visits.value;
+        let invocations = requests + queries + runs;
+        let index_days = segments * month.kept(a.segment_days.value) + files * month.kept_for_good();
         Load {
             events,
             requests,
@@ -419,19 +449,27 @@ impl Load {
             item_bytes,
             table_gb,
             index_gb,
-            control_gb: segments * a.control_entry_bytes.value * month.kept_for_good() / GB,
+            control_gb: index_days * a.control_entry_bytes.value / GB,
             minutes: tenants * occupied(DAY_SECONDS / 60.0, requests / tenants),
             seal_batches,
             segments,
             publications,
             files,
             files_to_glacier: files * files_part,
+            looks: tenants * a.compact_looks.value,
+            compact_visits,
+            entries_read,
+            reconcile_visits,
             standard_gb: standard / GB,
             glacier_gb: glacier / GB,
             log_bytes: (requests + queries) * a.log_access_bytes.value
                 + invocations * a.log_metrics_bytes.value
-                + seal_batches * a.log_platform_bytes.value,
+                + runs * a.log_platform_bytes.value,
         }
+    }
+
+    fn visits(&self) -> f64 {
+        self.compact_visits + self.reconcile_visits
     }
 
     /// GB-seconds of a day.
@@ -443,6 +481,8 @@ impl Load {
         gb_seconds(self.requests * ingest_ms(args, a), &a.ingest_memory_mb)
             + gb_seconds(seal_ms, &a.seal_memory_mb)
             + gb_seconds(self.queries * a.query_ms.value, &a.query_memory_mb)
+            + gb_seconds(self.compact_visits * a.visit_ms.value, &a.compact_memory_mb)
+            + gb_seconds(self.reconcile_visits * a.visit_ms.value, &a.reconcile_memory_mb)
             + self.events / 1e6 * a.archive_gb_seconds_per_million_events.value
     }
 }
@@ -452,6 +492,11 @@ fn ingest_ms(args: &Cost, a: &Assumptions) -> f64 {
     let batch = f64::from(args.batch);
     let waits = (batch / a.ingest_puts_at_once.value).ceil() * a.ingest_put_ms.value;
     (a.ingest_request_ms.value + batch * a.ingest_event_ms.value + waits).ceil()
+}
+
+/// How often empty queues are asked on a day.
+fn polls(a: &Assumptions) -> f64 {
+    a.polled_queues.value * a.pollers.value * DAY_SECONDS / a.poll_seconds.value
 }
 
 /// A line of the bill.
@@ -487,29 +532,39 @@ fn lines<'a>(args: &Cost, a: &Assumptions, prices: &'a Prices, load: &Load, mont
     let http =
         l.requests * (f64::from(args.batch) * f64::from(args.avg_bytes) / REQUEST_BYTES).ceil() + l.queries;
     let writes = l.events * (l.table_units + a.indexes.value)
-        + l.segments * a.segment_control_writes.value
+        + l.segments * (a.segment_control_writes.value + a.segment_forget_writes.value)
+        + l.files * a.archive_control_writes.value
+        + l.reconcile_visits * a.reconcile_writes.value
         + l.active * a.revalidation_writes.value;
     let reads = l.minutes * a.ingest_reads_per_minute.value
         + l.segments * a.segment_control_reads.value
         + l.publications * a.publication_reads.value
         + l.queries * a.query_reads.value
+        + l.visits() * a.visit_reads.value
+        + l.looks * a.look_reads.value
+        + (l.entries_read + l.segments) * a.control_entry_bytes.value / READ_BYTES
         + l.events * l.item_bytes / READ_BYTES;
     let puts = l.segments * (1.0 + a.segment_tag_puts.value)
         + l.publications * a.publication_puts.value
         + l.files * a.archive_puts.value
+        + l.reconcile_visits * a.reconcile_lists.value
         + l.active * a.revalidation_lists.value;
     let gets = l.segments * a.segment_archive_gets.value
         + l.files * a.archive_gets.value
+        + l.looks * a.look_gets.value
         + l.active * a.revalidation_gets.value
         + l.queries * a.query_segments.value;
-    let polls = a.polled_queues.value * a.pollers.value * DAY_SECONDS / a.poll_seconds.value;
+    let sqs = polls(a) + l.visits() * a.visit_requests.value;
+    let metrics = a.metrics.value + a.daily_metrics.value * a.daily_metric_hours.value / 24.0;
+    let plans = a.compact_looks.value + a.reconcile_visits.value;
+    let invocations = l.requests + l.seal_batches + l.queries + l.visits() + plans;
     let out = l.requests * a.response_bytes.value
         + l.events * a.receipt_bytes.value
         + l.queries * a.query_response_bytes.value;
 
     let mut lines = vec![
         daily("API Gateway", "requests", http, &p.api_gateway_requests),
-        daily("Lambda", "requests", l.requests + l.seal_batches + l.queries, &p.lambda_requests),
+        daily("Lambda", "requests", invocations, &p.lambda_requests),
         daily("Lambda", "computing time", l.gb_seconds(args, a), &p.lambda_gb_seconds),
         daily("DynamoDB", "writes", writes, &p.dynamodb_writes),
         daily("DynamoDB", "reads", reads, &p.dynamodb_reads),
@@ -525,7 +580,7 @@ fn lines<'a>(args: &Cost, a: &Assumptions, prices: &'a Prices, load: &Load, mont
             l.files_to_glacier * month.reaching(a.glacier_after_days.value),
             &p.s3_transitions,
         ),
-        daily("SQS", "requests", polls, &p.sqs_requests),
+        daily("SQS", "requests", sqs, &p.sqs_requests),
         line("KMS", "keys", a.keys.value, &p.kms_keys),
         daily("KMS", "requests", a.cold_starts_per_day.value, &p.kms_requests),
         daily("CloudWatch", "logs written", l.log_bytes / GB, &p.cloudwatch_ingestion),
@@ -535,7 +590,7 @@ fn lines<'a>(args: &Cost, a: &Assumptions, prices: &'a Prices, load: &Load, mont
             l.log_bytes * a.log_stored_part.value * month.kept(a.log_days.value) / GB,
             &p.cloudwatch_storage,
         ),
-        line("CloudWatch", "metrics", a.metrics.value, &p.cloudwatch_metrics),
+        line("CloudWatch", "metrics", metrics, &p.cloudwatch_metrics),
         line("CloudWatch", "alarms", a.alarms.value, &p.cloudwatch_alarms),
         line("CloudWatch", "dashboards", a.dashboards.value, &p.cloudwatch_dashboards),
         line("Athena", "scans", args.athena_gb as f64, &p.athena_scans),
@@ -643,7 +698,9 @@ impl<'a> Bill<'a> {
             false => "assumed, not measured",
         };
         let steady = match self.month >= Month::steady(args, a) {
-            true => "as much is removed as is stored, but for checkpoints and the segment index, which stay",
+            true => {
+                "as much is removed as is stored, but for checkpoints and the archive's index, which stay"
+            }
             false => "what is stored still grows",
         };
         vec![
@@ -680,9 +737,14 @@ impl<'a> Bill<'a> {
                 a.seal_memory_mb.value,
             ),
             format!(
-                "Lambda reads the stream for nothing. The queues are empty, and asked {} times a day all the \
-                 same.",
-                amount(a.polled_queues.value * a.pollers.value * DAY_SECONDS / a.poll_seconds.value)
+                "Compact and reconcile visit tenants {} times a day; archived bytes per event: {}.",
+                amount(load.visits()),
+                amount((leaf * a.archive_bytes_per_leaf_byte.value).round())
+            ),
+            format!(
+                "Lambda reads the stream for nothing. The queues are mostly empty, and asked {} times a day all \
+                 the same.",
+                amount(polls(a))
             ),
             format!(
                 "{} pages are read a day, by {} read units each.",
@@ -867,39 +929,51 @@ mod tests {
         let gb = 1_073_741_824.0;
         let table_gb = 1e6 * (750.0 + 182.0 + 100.0) * 92.0 / gb;
         let index_gb = 1e6 * 3.0 * (97.0 + 100.0) * 92.0 / gb;
-        let control_gb = 2_880.0 * 400.0 * forever / gb;
-        let archive = 1e6 * 750.0 * 0.26 + 10_000.0;
+        let control_gb = (2_880.0 * 37.0 + 1.0 * forever) * 400.0 / gb;
+        let archive = 1e6 * 750.0 * 0.167 + 10_000.0;
         let segments = 1e6 * 750.0 * 0.278 + 2_880.0 * 10_000.0;
         let proofs = 25.0 * 1_000.0 + 2_881.0 * 130.0;
         // In GB-seconds: 2 + 1 + 5 ms at 512 MB; at 1 GB 20 + 100 ms a batch of one segment, 0.05 ms an
         // event and 60 ms a page.
         let (ingest, seal, query) = (1e6 * 0.008 * 0.5, 2_880.0 * 0.120 + 1e6 * 0.000_05, 100.0 * 0.060);
-        let log_bytes = 1_000_100.0 * 310.0 + 1_002_980.0 * 215.0 + 2_880.0 * 420.0;
+        // Compact is sent 12 times a day and reads 2,880 entries twice; reconcile is sent once; 25 plans do that.
+        let (visits, plans, entries) = (13.0, 25.0, 24.0 * 2_880.0);
+        let log_bytes = 1_000_100.0 * 310.0 + 1_003_018.0 * 215.0 + (2_880.0 + visits + plans) * 420.0;
         let by_hand = [
             ("API Gateway requests", 1_000_100.0 * days * 1.00e-6),
-            ("Lambda requests", (1e6 + 2_880.0 + 100.0) * days * 0.20e-6),
-            ("Lambda computing time", (ingest + seal + query + 100.0) * days * 0.000_013_333_4),
-            ("DynamoDB writes", (1e6 * (units + 3.0) + 2.0 * 2_880.0 + 1.0) * days * 0.625e-6),
+            ("Lambda requests", (1e6 + 2_880.0 + 100.0 + visits + plans) * days * 0.20e-6),
+            (
+                "Lambda computing time",
+                (ingest + seal + query + 100.0 + visits * 0.100) * days * 0.000_013_333_4,
+            ),
+            ("DynamoDB writes", (1e6 * (units + 3.0) + 3.0 * 2_880.0 + 1.0 + 1.0 + 1.0) * days * 0.625e-6),
             (
                 "DynamoDB reads",
-                (2.0 * 1_440.0 + 2.0 * 2_880.0 + 19.0 * 24.0 + 230.0 * 100.0 + 1e6 * 932.0 / 4_096.0)
+                (2.0 * 1_440.0
+                    + 2.0 * 2_880.0
+                    + 19.0 * 24.0
+                    + 230.0 * 100.0
+                    + 8.0 * visits
+                    + 5.0 * 24.0
+                    + (entries + 2_880.0) * 400.0 / 4_096.0
+                    + 1e6 * 932.0 / 4_096.0)
                     * days
                     * 0.125e-6,
             ),
             ("DynamoDB storage", (table_gb + index_gb + control_gb) * 0.25),
             ("DynamoDB point-in-time recovery", (table_gb + control_gb) * 0.20),
-            ("S3 writes and lists", (2.0 * 2_880.0 + 2.0 * 24.0 + 3.0 + 4.0) * days * 0.005e-3),
-            ("S3 reads", (2_880.0 + 1.0 + 1.0 + 2_000.0) * days * 0.000_4e-3),
+            ("S3 writes and lists", (2.0 * 2_880.0 + 2.0 * 24.0 + 3.0 + 2.0 + 4.0) * days * 0.005e-3),
+            ("S3 reads", (2.0 * 2_880.0 + 3.0 + 3.0 * 24.0 + 1.0 + 2_000.0) * days * 0.000_4e-3),
             ("S3 storage, Standard", (archive * 90.0 + segments * 37.0 + proofs * forever) / gb * 0.023),
             ("S3 storage, Glacier Instant Retrieval", archive * 277.0 / gb * 0.004),
             ("S3 moves to Glacier", days * 0.02e-3),
-            ("SQS requests", 2.0 * 5.0 * 4_320.0 * days * 0.40e-6),
+            ("SQS requests", (4.0 * 5.0 * 4_320.0 + 3.0 * visits) * days * 0.40e-6),
             ("KMS keys", 1.00),
             ("KMS requests", 100.0 * days * 0.03e-4),
             ("CloudWatch logs written", log_bytes / gb * days * 0.50),
             ("CloudWatch logs kept", log_bytes / gb * 0.15 * 30.0 * 0.03),
-            ("CloudWatch metrics", 13.0 * 0.30),
-            ("CloudWatch alarms", 18.0 * 0.10),
+            ("CloudWatch metrics", (17.0 + 8.0 * 2.0 / 24.0) * 0.30),
+            ("CloudWatch alarms", 31.0 * 0.10),
             ("CloudWatch dashboards", 3.00),
             (
                 "Data transfer answers to the internet",
@@ -1056,6 +1130,8 @@ mod tests {
             (&a.ingest_memory_mb, "  IngestFunction", "MemorySize"),
             (&a.seal_memory_mb, "  SealFunction", "MemorySize"),
             (&a.query_memory_mb, "  QueryFunction", "MemorySize"),
+            (&a.compact_memory_mb, "  CompactFunction", "MemorySize"),
+            (&a.reconcile_memory_mb, "  ReconcileFunction", "MemorySize"),
             (&a.log_days, "  LogRetentionDays", "Default"),
             (&a.publish_seconds, "  PublishEverySeconds", "Default"),
             (&a.window_seconds, "  StreamMapping", "MaximumBatchingWindowInSeconds"),

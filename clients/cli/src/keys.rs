@@ -131,7 +131,7 @@ pub(crate) fn run(args: &Keys) -> Result<(), Failure> {
         Command::Revoke { key_id, server } => {
             let mut path = format!("{PATH}/");
             encode(&mut path, key_id);
-            server.client()?.delete(&path)?.into_body()?;
+            server.client()?.delete(&path, &[])?.into_body()?;
             print(format!("`{key_id}` is revoked; within a minute nobody accepts it any more"))
         }
     }

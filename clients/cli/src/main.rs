@@ -12,9 +12,12 @@ mod dev;
 mod send;
 mod query;
 mod keys;
+mod retention;
+mod hold;
 mod generate;
 mod verify;
 mod rebuild;
+mod archive;
 mod doctor;
 mod openapi;
 mod cost;
@@ -40,8 +43,11 @@ enum Command {
     Query(query::Query),
     Checkpoint(query::Checkpoint),
     Keys(keys::Keys),
+    Retention(retention::Retention),
+    Hold(hold::Hold),
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
+    Archive(archive::Archive),
     Doctor(doctor::Doctor),
     Generate(generate::Generate),
     #[command(name = "openapi")]
@@ -78,12 +84,15 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Query(args) => query::run(args),
         Command::Checkpoint(args) => query::checkpoint(args),
         Command::Keys(args) => keys::run(args),
+        Command::Retention(args) => return retention::run(args),
+        Command::Hold(args) => hold::run(args),
         Command::Verify(args) => {
             let verdict = verify::run(args)?;
             verify::advise(verdict);
             return Ok(ExitCode::from(verdict.exit_code()));
         }
         Command::Rebuild(args) => rebuild::run(args),
+        Command::Archive(args) => archive::run(args),
         Command::Doctor(args) => return doctor::run(args),
         Command::Generate(args) => generate::run(args),
         Command::OpenApi(args) => openapi::run(args),
@@ -127,12 +136,20 @@ mod tests {
             "stele keys revoke abc --url http://h --key k",
             "stele verify --data d --since a --since b --public-key AA== --tenant org_a --json",
             "stele rebuild --data d",
+            "stele archive --data d --close-today",
             "stele rebuild --installation stele --region eu-central-1 --profile audit",
             "stele verify --installation stele --tenant org_a",
             "stele doctor --installation stele --region eu-central-1 --profile audit --trial --json",
             "stele doctor",
             "stele keys bootstrap --name root --installation stele",
             "stele checkpoint --tenant org_a",
+            "stele retention show --tenant org_a",
+            "stele retention set --tenant org_a --class 2557 --hot-days 90 --applies-to new --yes",
+            "stele retention report --data d --tenant org_a --json",
+            "stele retention report --installation stele --region eu-central-1 --trial",
+            "stele hold place --tenant org_a --from 2026-05-01 --to 2026-06-01 --reason x",
+            "stele hold list --tenant org_a --state in_force",
+            "stele hold release hold_1 --tenant org_a",
             "stele query --tenant org_a --actor u1 --action invoice.* --limit 10 --json",
             "stele openapi",
             "stele cost --events-per-day 1000000 --avg-bytes 750 --retention 365 --tenants 9 --batch 100 --json",
@@ -162,6 +179,8 @@ mod tests {
         assert_eq!(refused(&["stele", "dev", "--listen", "8787"]), ErrorKind::ValueValidation);
         assert_eq!(refused(&["stele", "generate", "--tenants", "0"]), ErrorKind::ValueValidation);
         assert_eq!(refused(&["stele", "doctor", "--data", "d"]), ErrorKind::UnknownArgument);
+        assert_eq!(refused(&["stele", "retention", "set", "--class", "400"]), ErrorKind::ValueValidation);
+        assert_eq!(refused(&["stele", "hold", "place"]), ErrorKind::MissingRequiredArgument);
         assert_eq!(refused(&["stele", "upload"]), ErrorKind::InvalidSubcommand);
     }
 }

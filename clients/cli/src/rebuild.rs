@@ -32,7 +32,12 @@ pub(crate) fn run(args: &Rebuild) -> Result<(), Failure> {
     bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("the template is well formed"));
     let said = AtomicU64::new(0);
     let progress = |rebuilt: &Rebuilt| {
-        let text = format!("{}, {}", counted(rebuilt.segments, "segment"), counted(rebuilt.records, "event"));
+        let text = format!(
+            "{}, {}, {}",
+            counted(rebuilt.files, "archive file"),
+            counted(rebuilt.segments, "segment"),
+            counted(rebuilt.records, "event")
+        );
         if is_terminal {
             bar.set_message(text);
             bar.tick();
@@ -45,10 +50,11 @@ pub(crate) fn run(args: &Rebuild) -> Result<(), Failure> {
         None => local(&args.data, &progress),
     };
     bar.finish_and_clear();
-    let Rebuilt { tenants, segments, records, forgotten } = rebuilt?;
+    let Rebuilt { tenants, files, segments, records, forgotten } = rebuilt?;
     print(format!(
-        "rebuilt {} from {}: {} are back in the database",
+        "rebuilt {} from {} and {}: {} are back in the database",
         counted(tenants, "log"),
+        counted(files, "archive file"),
         counted(segments, "segment"),
         counted(records, "event"),
     ))?;

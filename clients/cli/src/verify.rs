@@ -15,12 +15,11 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stele::id::TenantId;
-use stele::ports::LockedObjects;
 use stele::public_key::PublicKey;
 use stele::tlog::note::VerifierKey;
 use stele_adapters::clock::SystemClock;
 use stele_adapters::folder::LockedFolder;
-use stele_verify::{Basis, Finding, LogReport, Options, Report, Verdict};
+use stele_verify::{Basis, Evidence, Finding, LogReport, Options, Report, Verdict};
 
 /// Re-derives every hash, root, checkpoint and manifest from the sealed files alone
 #[derive(Args, Debug)]
@@ -56,7 +55,7 @@ pub(crate) fn run(args: &Verify) -> Result<Verdict, Failure> {
         tenant: args.tenant.clone(),
     };
     let runtime = crate::runtime()?;
-    let (name, objects) = match &args.installation {
+    let (name, evidence) = match &args.installation {
         Some(installation) => runtime.block_on(bucket(installation, &args.place))?,
         None => folder(&args.data)?,
     };
@@ -65,7 +64,7 @@ pub(crate) fn run(args: &Verify) -> Result<Verdict, Failure> {
         bar.set_length(found);
         bar.set_position(checked);
     };
-    let report = runtime.block_on(stele_verify::verify(&*objects, &options, &progress));
+    let report = runtime.block_on(stele_verify::verify(&evidence, &options, &progress));
     bar.finish_and_clear();
     let report = report.map_err(|e| Failure::of(&e))?;
     match args.json {
@@ -76,9 +75,9 @@ pub(crate) fn run(args: &Verify) -> Result<Verdict, Failure> {
 }
 
 /// What is to be verified, and what it is called.
-type Objects = (String, Arc<dyn LockedObjects>);
+type Named = (String, Evidence);
 
-fn folder(data: &Path) -> Result<Objects, Failure> {
+fn folder(data: &Path) -> Result<Named, Failure> {
     let path = archive(data);
     let folder = LockedFolder::open_read_only(&path, Arc::new(SystemClock)).map_err(|e| {
         let (path, data) = (path.display(), data.display());
@@ -87,25 +86,25 @@ fn folder(data: &Path) -> Result<Objects, Failure> {
             "`{path}` can't be read ({why}): is `{data}` the data folder? Give it with --data"
         ))
     })?;
-    Ok((path.display().to_string(), Arc::new(folder)))
+    Ok((path.display().to_string(), Evidence::of(Arc::new(folder))))
 }
 
 #[cfg(feature = "aws")]
-async fn bucket(installation: &str, place: &Place) -> Result<Objects, Failure> {
+async fn bucket(installation: &str, place: &Place) -> Result<Named, Failure> {
     let cloud = crate::cloud::Cloud::open(installation, place).await?;
-    Ok((cloud.bucket(), Arc::new(cloud.objects())))
+    Ok((cloud.bucket(), Evidence::of(Arc::new(cloud.objects()))))
 }
 
 #[cfg(not(feature = "aws"))]
-async fn bucket(_: &str, _: &Place) -> Result<Objects, Failure> {
+async fn bucket(_: &str, _: &Place) -> Result<Named, Failure> {
     Err(crate::cloud::without_aws())
 }
 
 /// The write-once folder: of a data folder, or the one given itself.
-fn archive(data: &Path) -> PathBuf {
+pub(crate) fn archive(data: &Path) -> PathBuf {
     let inside = stele_local::archive(data);
     let is_archive = !inside.exists()
-        && [stele::layout::SEGMENTS, stele::layout::PUBLIC_KEYS]
+        && [stele::layout::SEGMENTS, stele::layout::ARCHIVE, stele::layout::PUBLIC_KEYS]
             .iter()
             .any(|prefix| data.join(prefix.trim_end_matches('/')).is_dir());
     if is_archive { data.to_owned() } else { inside }
@@ -202,15 +201,21 @@ fn log_text(out: &mut String, log: &LogReport) {
     let generation = if log.log == 0 { String::new() } else { format!(" log {}", log.log) };
     let _ = write!(
         out,
-        "{}{generation}: {}: {}, {}, {}",
+        "{}{generation}: {}: {}, ",
         Clean(&log.tenant),
         log.verdict.as_str(),
         counted(log.leaves_proven, "event"),
-        counted(log.segments, "segment"),
-        counted(log.checkpoints, "checkpoint"),
     );
+    if log.archive_files > 0 {
+        let _ = write!(out, "{}, ", counted(log.archive_files, "archive file"));
+    }
+    let _ = write!(out, "{}, {}", counted(log.segments, "segment"), counted(log.checkpoints, "checkpoint"),);
     if let Some(root) = &log.root {
         let _ = write!(out, ", root {}", Clean(root));
+    }
+    if log.leaves_expired > 0 {
+        let _ =
+            write!(out, ", {} expired, whose hashes alone are left", counted(log.leaves_expired, "event"));
     }
     if log.leaves_unsigned > 0 {
         let _ = write!(out, ", {} not signed yet", counted(log.leaves_unsigned, "more event"));
@@ -272,5 +277,22 @@ mod tests {
         assert!(text.contains("refuted: segments/0\u{FFFD}\n  expected a\n  found    b\n"), "{text}");
         assert!(text.contains("REFUTED"), "{text}");
         assert!(as_json(&report).unwrap().contains(r#""verdict": "refuted""#));
+    }
+
+    #[test]
+    fn a_log_is_one_line_and_says_what_is_left_of_expired_events() {
+        let mut log = LogReport::new(&TenantId::parse("acme").unwrap(), Default::default());
+        (log.verdict, log.leaves_proven, log.segments, log.checkpoints) = (Verdict::Proven, 7, 2, 3);
+        let mut text = String::new();
+        log_text(&mut text, &log);
+        assert_eq!(text, "acme: proven: 7 events, 2 segments, 3 checkpoints\n");
+        (log.archive_files, log.tiles, log.leaves_expired) = (1, 2, 5);
+        text.clear();
+        log_text(&mut text, &log);
+        let expired = "5 events expired, whose hashes alone are left";
+        assert_eq!(
+            text,
+            format!("acme: proven: 7 events, 1 archive file, 2 segments, 3 checkpoints, {expired}\n")
+        );
     }
 }

@@ -194,7 +194,7 @@ impl Acceptor {
         };
         let now = record.received_at;
         // What was received until then the hot store may have forgotten; it may have been dated ahead.
-        let forgotten = now.minus_days(tenant.record().hot_days);
+        let forgotten = tenant.record().forgotten(now);
         if record.occurred_at <= forgotten.plus_ms(limits::FUTURE_MS_MAX)
             && was_there(&tenant, forgotten)
             && let Some(stored) = self.cold.forgotten_record(&tenant, record.id, forgotten).await?

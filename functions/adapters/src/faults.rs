@@ -9,14 +9,17 @@ use std::future::{Future, pending};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
+use stele::archive::ArchiveEntry;
 use stele::id::{EventId, TenantId};
 use stele::layout::ObjectKey;
 use stele::ports::{
-    ApiKeys, Backlog, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects, Order, Outbox, Put,
-    PutIfAbsent, PutOutcome, Refusals, StoredObject, Tenants,
+    ApiKeys, ArchiveIndex, ArchiveObjects, Backlog, Heads, HotIndex, HotStore, IdRange, ListedObject,
+    LockedObjects, Order, Outbox, Policies, Put, PutIfAbsent, PutOutcome, Reconciled, Refusals, Spooled,
+    StoredObject, Tenants, Watermarks,
 };
 use stele::record::Record;
 use stele::refusal::{Refusal, RefusalId};
+use stele::retention::{Enforcement, LegalHold, LifecycleTag, ObjectState, PlatformRetention};
 use stele::segment::{Head, IndexEntry};
 use stele::time::{Day, Timestamp};
 use stele::tlog::hash::{LeafIndex, TreeSize};
@@ -62,12 +65,34 @@ pub const CALLS: &[&str] = &[
     "heads.advance",
     "heads.put_index",
     "heads.index_below",
+    "heads.index_from",
+    "heads.forget_index",
     "heads.drop_index",
     "objects.put_if_absent",
     "objects.object",
     "objects.version",
     "objects.range",
     "objects.list",
+    "archive_objects.put_file_if_absent",
+    "archive_objects.state",
+    "archive_objects.extend",
+    "archive_objects.set_hold",
+    "archive_objects.set_tag",
+    "archive_index.put_archived",
+    "archive_index.archived_below",
+    "archive_index.archived_from",
+    "archive_index.drop_archived",
+    "policies.platform_retention",
+    "policies.set_platform_retention",
+    "policies.replace_tenant",
+    "policies.place_hold",
+    "policies.release_hold",
+    "policies.holds",
+    "policies.request_enforcement",
+    "policies.enforcement",
+    "policies.save_enforcement",
+    "watermarks.reconciled",
+    "watermarks.put_reconciled",
     "outbox.send",
     "backlog.waiting",
     "refusals.refuse",
@@ -86,6 +111,7 @@ struct Plan {
     random: Option<Randomly>,
     counts: BTreeMap<&'static str, u64>,
     log: Vec<(&'static str, Fault)>,
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -136,6 +162,16 @@ impl FaultPlan {
         self
     }
 
+    /// Lets all calls pass, neither counted nor written down, until it is resumed: for what only sets the scene.
+    pub fn pause(&self) {
+        self.lock().paused = true;
+    }
+
+    /// Goes on after a pause.
+    pub fn resume(&self) {
+        self.lock().paused = false;
+    }
+
     /// Forgets what is planned, not what was counted.
     pub fn clear(&self) {
         let mut plan = self.lock();
@@ -164,6 +200,9 @@ impl FaultPlan {
 
     fn next(&self, call: &'static str) -> Fault {
         let mut plan = self.lock();
+        if plan.paused {
+            return Fault::Pass;
+        }
         let count = plan.counts.entry(call).or_insert(0);
         let nth = *count;
         *count += 1;
@@ -303,6 +342,14 @@ impl<T: Heads + ?Sized> Heads for Faulty<T> {
         self.plan.run("heads.index_below", self.inner.index_below(tenant, size, limit)).await
     }
 
+    async fn index_from(&self, tenant: &Tenant, from: LeafIndex, limit: usize) -> Result<Vec<IndexEntry>> {
+        self.plan.run("heads.index_from", self.inner.index_from(tenant, from, limit)).await
+    }
+
+    async fn forget_index(&self, tenant: &Tenant, until: TreeSize, limit: usize) -> Result<usize> {
+        self.plan.run("heads.forget_index", self.inner.forget_index(tenant, until, limit)).await
+    }
+
     async fn drop_index(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {
         self.plan.run("heads.drop_index", self.inner.drop_index(tenant, from)).await
     }
@@ -333,6 +380,128 @@ impl<T: LockedObjects + ?Sized> LockedObjects for Faulty<T> {
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>> {
         self.plan.run("objects.list", self.inner.list(prefix, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl<T: ArchiveObjects + ?Sized> ArchiveObjects for Faulty<T> {
+    async fn put_file_if_absent(
+        &self,
+        key: &ObjectKey,
+        file: &Spooled,
+        retain_until: Timestamp,
+        tag: LifecycleTag,
+    ) -> Result<PutIfAbsent> {
+        self.plan
+            .run(
+                "archive_objects.put_file_if_absent",
+                self.inner.put_file_if_absent(key, file, retain_until, tag),
+            )
+            .await
+    }
+
+    async fn state(&self, key: &ObjectKey, version: &str) -> Result<Option<ObjectState>> {
+        self.plan.run("archive_objects.state", self.inner.state(key, version)).await
+    }
+
+    async fn extend(&self, key: &ObjectKey, version: &str, retain_until: Timestamp) -> Result<()> {
+        self.plan.run("archive_objects.extend", self.inner.extend(key, version, retain_until)).await
+    }
+
+    async fn set_hold(&self, key: &ObjectKey, version: &str, on: bool) -> Result<()> {
+        self.plan.run("archive_objects.set_hold", self.inner.set_hold(key, version, on)).await
+    }
+
+    async fn set_tag(&self, key: &ObjectKey, version: &str, tag: LifecycleTag) -> Result<()> {
+        self.plan.run("archive_objects.set_tag", self.inner.set_tag(key, version, tag)).await
+    }
+}
+
+#[async_trait]
+impl<T: ArchiveIndex + ?Sized> ArchiveIndex for Faulty<T> {
+    async fn put_archived(&self, tenant: &Tenant, entry: &ArchiveEntry) -> Result<()> {
+        self.plan.run("archive_index.put_archived", self.inner.put_archived(tenant, entry)).await
+    }
+
+    async fn archived_below(
+        &self,
+        tenant: &Tenant,
+        size: TreeSize,
+        limit: usize,
+    ) -> Result<Vec<ArchiveEntry>> {
+        self.plan.run("archive_index.archived_below", self.inner.archived_below(tenant, size, limit)).await
+    }
+
+    async fn archived_from(
+        &self,
+        tenant: &Tenant,
+        from: LeafIndex,
+        limit: usize,
+    ) -> Result<Vec<ArchiveEntry>> {
+        self.plan.run("archive_index.archived_from", self.inner.archived_from(tenant, from, limit)).await
+    }
+
+    async fn drop_archived(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {
+        self.plan.run("archive_index.drop_archived", self.inner.drop_archived(tenant, from)).await
+    }
+}
+
+#[async_trait]
+impl<T: Policies + ?Sized> Policies for Faulty<T> {
+    async fn platform_retention(&self) -> Result<PlatformRetention> {
+        self.plan.run("policies.platform_retention", self.inner.platform_retention()).await
+    }
+
+    async fn set_platform_retention(&self, retention: &PlatformRetention) -> Result<()> {
+        self.plan.run("policies.set_platform_retention", self.inner.set_platform_retention(retention)).await
+    }
+
+    async fn replace_tenant(&self, expected: &TenantRecord, record: &TenantRecord) -> Result<bool> {
+        self.plan.run("policies.replace_tenant", self.inner.replace_tenant(expected, record)).await
+    }
+
+    async fn place_hold(&self, tenant: &Tenant, hold: &LegalHold) -> Result<()> {
+        self.plan.run("policies.place_hold", self.inner.place_hold(tenant, hold)).await
+    }
+
+    async fn release_hold(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        now: Timestamp,
+        by: &str,
+        enforcement: u64,
+    ) -> Result<Option<LegalHold>> {
+        self.plan
+            .run("policies.release_hold", self.inner.release_hold(tenant, id, now, by, enforcement))
+            .await
+    }
+
+    async fn holds(&self, tenant: &Tenant) -> Result<Vec<LegalHold>> {
+        self.plan.run("policies.holds", self.inner.holds(tenant)).await
+    }
+
+    async fn request_enforcement(&self, tenant: &Tenant) -> Result<u64> {
+        self.plan.run("policies.request_enforcement", self.inner.request_enforcement(tenant)).await
+    }
+
+    async fn enforcement(&self, tenant: &Tenant) -> Result<Enforcement> {
+        self.plan.run("policies.enforcement", self.inner.enforcement(tenant)).await
+    }
+
+    async fn save_enforcement(&self, tenant: &Tenant, enforcement: &Enforcement) -> Result<()> {
+        self.plan.run("policies.save_enforcement", self.inner.save_enforcement(tenant, enforcement)).await
+    }
+}
+
+#[async_trait]
+impl<T: Watermarks + ?Sized> Watermarks for Faulty<T> {
+    async fn reconciled(&self, tenant: &Tenant) -> Result<Option<Reconciled>> {
+        self.plan.run("watermarks.reconciled", self.inner.reconciled(tenant)).await
+    }
+
+    async fn put_reconciled(&self, tenant: &Tenant, reconciled: &Reconciled) -> Result<()> {
+        self.plan.run("watermarks.put_reconciled", self.inner.put_reconciled(tenant, reconciled)).await
     }
 }
 

@@ -4,14 +4,19 @@
 //! An object comes into being by one `link(2)` of a finished file. Until then it is a file below `.tmp`; from
 //! then on it is there with its bytes, its read-only mode and its retention, all in one. The retention is the
 //! file's modification time, which lies in the future: WORM filers keep it in a file time too, and so it can't
-//! be lost or torn apart from the file.
+//! be lost or torn apart from the file. Legal hold and lifecycle tag may change and have no place in a file's times:
+//! they stand in a small file under the same key below `.state`, which is replaced as a whole. Without one an object has
+//! neither.
 //!
 //! It holds against us and against crashes. It does not hold against whoever owns the files, as no local disk
 //! does; that is what `stele verify` and saved checkpoints are for.
 
 use crate::clock::timestamp;
+use crate::lifecycle;
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::fs::{self, File, FileTimes, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -19,11 +24,13 @@ use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 use stele::layout::ObjectKey;
-use stele::ports::{Clock, ListedObject, LockedObjects, PutIfAbsent, StoredObject};
+use stele::ports::{ArchiveObjects, Clock, ListedObject, LockedObjects, PutIfAbsent, Spooled, StoredObject};
+use stele::retention::{LifecycleTag, ObjectState};
 use stele::time::Timestamp;
+use stele::tlog::hash::Hash;
 use stele::{Code, Error, Result};
 
 /// The version of every object: a key has one version, for good.
@@ -32,8 +39,16 @@ const VERSION: &str = "1";
 const TEMPORARY: &str = ".tmp";
 /// Below [`TEMPORARY`]: held shared by every process that writes here, so that none cleans up after another.
 const IN_USE: &str = "in-use";
+/// Below [`TEMPORARY`]: held by whoever gives an object its name, changes what stands on it, or deletes it.
+const CHANGING: &str = "changing";
+/// Where holds and tags are kept.
+const STATE: &str = ".state";
 /// Read and write for nobody but the reader.
 const READ_ONLY: u32 = 0o444;
+/// How much of a file is copied at a time.
+const COPY_BYTES: usize = 256 * 1024;
+/// How many objects a lifecycle run looks at between two listings.
+const LIFECYCLE_PAGE: usize = 1000;
 
 /// What became of an attempt to delete an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +59,24 @@ pub enum Expiry {
     Absent,
     /// It is locked until then and was left alone.
     Locked(Timestamp),
+    /// It is under legal hold and was left alone.
+    Held,
+}
+
+/// What stands on an object besides its retention.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Noted {
+    hold: bool,
+    /// As `key=value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+}
+
+impl Noted {
+    fn tag(&self) -> Option<LifecycleTag> {
+        let (key, value) = self.tag.as_deref()?.split_once('=')?;
+        LifecycleTag::parse(key, value)
+    }
 }
 
 /// Write-once objects in a folder.
@@ -59,10 +92,30 @@ struct Folder {
     counter: AtomicU64,
     /// Folders whose own entry in their parent is known to be on disk.
     durable: Mutex<HashSet<PathBuf>>,
-    /// Held while a retention is read and acted upon.
-    retention: Mutex<()>,
-    /// The lock that says this process writes here; `None` in a folder opened for reading.
-    in_use: Option<File>,
+    /// Taken together with the lock on [`CHANGING`], which only keeps processes apart.
+    changing: Mutex<()>,
+    /// `None` in a folder opened for reading.
+    claim: Option<Claim>,
+}
+
+/// What a process that writes here has open.
+struct Claim {
+    /// The lock that says so, until the process ends.
+    _in_use: File,
+    changing: File,
+}
+
+/// The right to change what stands on objects, until it is dropped.
+struct Changing<'a> {
+    _mutex: MutexGuard<'a, ()>,
+    file: &'a File,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        // If that fails the lock ends with the process; until then this process alone can change anything.
+        let _ = self.file.unlock();
+    }
 }
 
 impl LockedFolder {
@@ -70,42 +123,77 @@ impl LockedFolder {
     /// Blocks; meant for start-up.
     pub fn open(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<LockedFolder> {
         let root = path.into();
-        let in_use = claim(&root).map_err(|e| unavailable("open the folder of locked objects", e))?;
-        Ok(LockedFolder::new(root, clock, Some(in_use)))
+        let claim = claim(&root).map_err(|e| failed("open the folder of locked objects", e))?;
+        Ok(LockedFolder::new(root, clock, Some(claim)))
     }
 
     /// Opens a folder to read it, and changes nothing in it: it may be a copy on a read-only disk.
     pub fn open_read_only(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<LockedFolder> {
         let root = path.into();
-        fs::read_dir(&root).map_err(|e| unavailable("open the folder of locked objects", e))?;
+        fs::read_dir(&root).map_err(|e| failed("open the folder of locked objects", e))?;
         Ok(LockedFolder::new(root, clock, None))
     }
 
-    fn new(root: PathBuf, clock: Arc<dyn Clock>, in_use: Option<File>) -> LockedFolder {
+    fn new(root: PathBuf, clock: Arc<dyn Clock>, claim: Option<Claim>) -> LockedFolder {
         LockedFolder {
             folder: Arc::new(Folder {
                 root,
                 clock,
                 counter: AtomicU64::new(0),
                 durable: Mutex::default(),
-                retention: Mutex::default(),
-                in_use,
+                changing: Mutex::default(),
+                claim,
             }),
         }
     }
 
-    /// Deletes an object whose retention is over. What the bucket's lifecycle rules do in the cloud.
+    /// Deletes an object whose retention is over and that is not under legal hold.
     pub async fn expire(&self, key: &ObjectKey) -> Result<Expiry> {
         let key = key.clone();
         self.blocking("delete an expired object", true, move |folder| folder.expire(&key)).await
     }
 
-    /// Lengthens an object's retention, never shortens it; returns what it then is, or `None` if there is no
-    /// object.
-    pub async fn extend(&self, key: &ObjectKey, retain_until: Timestamp) -> Result<Option<Timestamp>> {
-        let key = key.clone();
-        let doing = "lengthen an object's retention";
-        self.blocking(doing, true, move |folder| folder.extend(&key, retain_until)).await
+    /// Deletes what the bucket's lifecycle rules delete in the cloud, and says what it was. The folder's own clock has the
+    /// last word. A crash on the way leaves the rest for the next run.
+    pub async fn run_lifecycle(&self, now: Timestamp) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for prefix in lifecycle::PREFIXES {
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.list(prefix, after.as_deref(), LIFECYCLE_PAGE).await?;
+                for object in &page {
+                    // A file that is none of ours has no tag.
+                    let Some(key) = ObjectKey::parse(&object.key).map(|object| object.key()) else {
+                        continue;
+                    };
+                    let state = self.state(&key, VERSION).await?;
+                    let is_over = state.is_some_and(|state| lifecycle::is_over(key.as_str(), &state, now));
+                    if is_over && self.expire(&key).await? == Expiry::Deleted {
+                        removed.push(key.as_str().to_owned());
+                    }
+                }
+                match page.last() {
+                    Some(last) if page.len() == LIFECYCLE_PAGE => after = Some(last.key.clone()),
+                    _ => break,
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Changes what stands on a version, which has to be there.
+    async fn change(
+        &self,
+        doing: &'static str,
+        key: &ObjectKey,
+        version: &str,
+        work: impl FnOnce(&Folder, &ObjectKey) -> io::Result<bool> + Send + 'static,
+    ) -> Result<()> {
+        let own = key.clone();
+        if version == VERSION && self.blocking(doing, true, move |folder| work(folder, &own)).await? {
+            return Ok(());
+        }
+        Err(Error::new(Code::NotFound, format!("no version `{version}` of `{key}`")))
     }
 
     /// Runs file I/O where it can block. If the caller goes away meanwhile, it is still done to its end.
@@ -115,13 +203,13 @@ impl LockedFolder {
         writes: bool,
         work: impl FnOnce(&Folder) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
-        if writes && self.folder.in_use.is_none() {
+        if writes && self.folder.claim.is_none() {
             return Err(Error::new(Code::Internal, format!("{doing}: the folder was opened for reading")));
         }
         let folder = Arc::clone(&self.folder);
         let done = tokio::task::spawn_blocking(move || work(&folder)).await;
         match done {
-            Ok(done) => done.map_err(|e| unavailable(doing, e)),
+            Ok(done) => done.map_err(|e| failed(doing, e)),
             Err(stopped) => Err(Error::unavailable(doing).with_source(stopped)),
         }
     }
@@ -167,12 +255,52 @@ impl LockedObjects for LockedFolder {
     }
 }
 
-fn unavailable(doing: &str, source: io::Error) -> Error {
-    Error::unavailable(doing).with_source(source)
+#[async_trait]
+impl ArchiveObjects for LockedFolder {
+    async fn put_file_if_absent(
+        &self,
+        key: &ObjectKey,
+        file: &Spooled,
+        retain_until: Timestamp,
+        tag: LifecycleTag,
+    ) -> Result<PutIfAbsent> {
+        let (key, file) = (key.clone(), file.clone());
+        let work = move |folder: &Folder| folder.put_file_if_absent(&key, &file, retain_until, tag);
+        self.blocking("write a locked object from a file", true, work).await
+    }
+
+    async fn state(&self, key: &ObjectKey, version: &str) -> Result<Option<ObjectState>> {
+        if version != VERSION {
+            return Ok(None);
+        }
+        let key = key.clone();
+        self.blocking("read what stands on a locked object", false, move |folder| folder.state(&key)).await
+    }
+
+    async fn extend(&self, key: &ObjectKey, version: &str, retain_until: Timestamp) -> Result<()> {
+        let work = move |folder: &Folder, key: &ObjectKey| folder.extend(key, retain_until);
+        self.change("lengthen an object's retention", key, version, work).await
+    }
+
+    async fn set_hold(&self, key: &ObjectKey, version: &str, on: bool) -> Result<()> {
+        let work = move |folder: &Folder, key: &ObjectKey| folder.change_noted(key, |noted| noted.hold = on);
+        self.change("set an object's legal hold", key, version, work).await
+    }
+
+    async fn set_tag(&self, key: &ObjectKey, version: &str, tag: LifecycleTag) -> Result<()> {
+        let tag = Some(tag.to_string());
+        let work = move |folder: &Folder, key: &ObjectKey| folder.change_noted(key, |noted| noted.tag = tag);
+        self.change("set an object's tag", key, version, work).await
+    }
+}
+
+/// An error of ours that came through I/O is itself; any other may go away.
+fn failed(doing: &str, error: io::Error) -> Error {
+    error.downcast().unwrap_or_else(|error| Error::unavailable(doing).with_source(error))
 }
 
 /// Creates the folder, takes the lock of its users, and cleans up if there is no other user.
-fn claim(root: &Path) -> io::Result<File> {
+fn claim(root: &Path) -> io::Result<Claim> {
     let temporary = root.join(TEMPORARY);
     fs::create_dir_all(&temporary)?;
     sync_dir(root)?;
@@ -195,7 +323,9 @@ fn claim(root: &Path) -> io::Result<File> {
         Err(TryLockError::Error(error)) => return Err(error),
     }
     in_use.lock_shared()?;
-    Ok(in_use)
+    // From here on nobody cleans up, and this file is the same for all.
+    let changing = File::options().create(true).append(true).open(temporary.join(CHANGING))?;
+    Ok(Claim { _in_use: in_use, changing })
 }
 
 /// Makes the names in a folder durable.
@@ -252,15 +382,61 @@ impl Folder {
         if path.try_exists()? {
             return self.exists(parent);
         }
-        let temporary = self.write_temporary(bytes, retain_until)?;
+        let temporary = self.locked_temporary(bytes, retain_until)?;
+        self.name(temporary, key, None)
+    }
+
+    fn put_file_if_absent(
+        &self,
+        key: &ObjectKey,
+        file: &Spooled,
+        retain_until: Timestamp,
+        tag: LifecycleTag,
+    ) -> io::Result<PutIfAbsent> {
+        let path = self.path(key);
+        if path.try_exists()? {
+            return self.exists(path.parent().ok_or(ErrorKind::InvalidFilename)?);
+        }
+        let temporary = self.locked_temporary(File::open(&file.path)?, retain_until)?;
+        // The copy is checked: it is what becomes the object.
+        let mut copy = File::open(&temporary.path)?;
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; COPY_BYTES]);
+        loop {
+            match copy.read(&mut buffer)? {
+                0 => break,
+                n => hash.update(&buffer[..n]),
+            }
+        }
+        if Hash::from_bytes(hash.finalize().into()) != file.sha256 {
+            let detail = format!("the file for `{key}` does not have its hash");
+            return Err(io::Error::other(Error::new(Code::Internal, detail)));
+        }
+        self.name(temporary, key, Some(&Noted { hold: false, tag: Some(tag.to_string()) }))
+    }
+
+    /// Gives a finished file its name unless that is taken, and what is noted of it before that.
+    fn name(&self, file: Temporary, key: &ObjectKey, noted: Option<&Noted>) -> io::Result<PutIfAbsent> {
+        let path = self.path(key);
+        let parent = path.parent().ok_or(ErrorKind::InvalidFilename)?;
         // A crash here leaves empty folders, which nobody lists.
         self.make_durable(parent)?;
+        let changing = self.changing()?;
+        if path.try_exists()? {
+            return self.exists(parent);
+        }
+        // A crash after this leaves what is noted of an object that is not there; whoever writes the object next writes
+        // it anew.
+        match noted {
+            Some(noted) => self.note(key, noted)?,
+            None => self.forget_noted(key)?,
+        }
         // A crash here leaves a temporary file, which the next start removes.
-        match fs::hard_link(&temporary.path, &path) {
+        match fs::hard_link(&file.path, &path) {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::AlreadyExists => return self.exists(parent),
             Err(e) => return Err(e),
         }
+        drop(changing);
         // A crash here, or a failure below, leaves the whole object or nothing; the caller was told neither.
         sync_dir(parent)?;
         Ok(PutIfAbsent::Created(VERSION.to_owned()))
@@ -274,25 +450,88 @@ impl Folder {
         Ok(PutIfAbsent::Exists)
     }
 
-    /// A file that lacks nothing but its name, on disk.
-    fn write_temporary(&self, bytes: &[u8], retain_until: Timestamp) -> io::Result<Temporary> {
+    /// A new file to write to.
+    fn temporary(&self) -> io::Result<(File, Temporary)> {
         let folder = self.root.join(TEMPORARY);
-        let (mut file, temporary) = loop {
+        loop {
             let n = self.counter.fetch_add(1, Ordering::Relaxed);
             let path = folder.join(format!("{}-{n}", std::process::id()));
             match File::create_new(&path) {
-                Ok(file) => break (file, Temporary { path }),
+                Ok(file) => return Ok((file, Temporary { path })),
                 // Of another process with our id, in another container.
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
-        };
-        file.write_all(bytes)?;
+        }
+    }
+
+    /// A file that lacks nothing but its name, on disk.
+    fn locked_temporary(&self, mut bytes: impl Read, retain_until: Timestamp) -> io::Result<Temporary> {
+        let (mut file, temporary) = self.temporary()?;
+        io::copy(&mut bytes, &mut file)?;
         file.set_permissions(Permissions::from_mode(READ_ONLY))?;
         // Last: writing sets it too.
         file.set_times(file_time(retain_until))?;
         file.sync_all()?;
         Ok(temporary)
+    }
+
+    fn changing(&self) -> io::Result<Changing<'_>> {
+        let file = &self.claim.as_ref().ok_or(ErrorKind::ReadOnlyFilesystem)?.changing;
+        let mutex = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        file.lock()?;
+        Ok(Changing { _mutex: mutex, file })
+    }
+
+    fn noted_path(&self, key: &ObjectKey) -> PathBuf {
+        self.root.join(STATE).join(key.as_str())
+    }
+
+    fn noted(&self, key: &ObjectKey) -> io::Result<Noted> {
+        let Some(json) = if_found(fs::read(self.noted_path(key)))? else {
+            return Ok(Noted::default());
+        };
+        serde_json::from_slice(&json).map_err(|e| {
+            let found = Error::corrupt(format!("`{STATE}/{key}`"), "a hold and a tag as JSON", "other bytes");
+            io::Error::other(found.with_source(e))
+        })
+    }
+
+    /// Replaces what is noted of an object: before or after a crash it is the old or the new, whole.
+    fn note(&self, key: &ObjectKey, noted: &Noted) -> io::Result<()> {
+        let path = self.noted_path(key);
+        let parent = path.parent().ok_or(ErrorKind::InvalidFilename)?;
+        self.make_durable(parent)?;
+        let (mut file, temporary) = self.temporary()?;
+        file.write_all(&serde_json::to_vec(noted)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary.path, &path)?;
+        sync_dir(parent)
+    }
+
+    fn forget_noted(&self, key: &ObjectKey) -> io::Result<()> {
+        if_found(fs::remove_file(self.noted_path(key))).map(drop)
+    }
+
+    /// Whether there is such an object, whose noted state then is changed.
+    fn change_noted(&self, key: &ObjectKey, to: impl FnOnce(&mut Noted)) -> io::Result<bool> {
+        let _changing = self.changing()?;
+        if !self.path(key).try_exists()? {
+            return Ok(false);
+        }
+        let mut noted = self.noted(key)?;
+        to(&mut noted);
+        // Even if it was so already: the call that made it so may have failed before it was durable.
+        self.note(key, &noted)?;
+        Ok(true)
+    }
+
+    fn state(&self, key: &ObjectKey) -> io::Result<Option<ObjectState>> {
+        let Some(file) = if_found(File::open(self.path(key)))? else {
+            return Ok(None);
+        };
+        let (retain_until, noted) = (retention(&file)?, self.noted(key)?);
+        Ok(Some(ObjectState { retain_until, hold: noted.hold, tag: noted.tag() }))
     }
 
     /// Creates a folder and those above it, and sees to it that their names are on disk: once per process, for
@@ -339,7 +578,7 @@ impl Folder {
 
     fn expire(&self, key: &ObjectKey) -> io::Result<Expiry> {
         let path = self.path(key);
-        let _held = self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.changing()?;
         let Some(file) = if_found(File::open(&path))? else {
             return Ok(Expiry::Absent);
         };
@@ -347,15 +586,20 @@ impl Folder {
         if self.clock.now() < retain_until {
             return Ok(Expiry::Locked(retain_until));
         }
+        if self.noted(key)?.hold {
+            return Ok(Expiry::Held);
+        }
         fs::remove_file(&path)?;
         sync_dir(path.parent().ok_or(ErrorKind::InvalidFilename)?)?;
+        // A crash here leaves what was noted of it, which says nothing of anything.
+        self.forget_noted(key)?;
         Ok(Expiry::Deleted)
     }
 
-    fn extend(&self, key: &ObjectKey, retain_until: Timestamp) -> io::Result<Option<Timestamp>> {
-        let _held = self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+    fn extend(&self, key: &ObjectKey, retain_until: Timestamp) -> io::Result<bool> {
+        let _changing = self.changing()?;
         let Some(file) = if_found(File::open(self.path(key)))? else {
-            return Ok(None);
+            return Ok(false);
         };
         if retain_until > retention(&file)? {
             // The owner of a file may set its times without the right to write to it.
@@ -363,14 +607,14 @@ impl Folder {
         }
         // Even if it was long enough: the call that made it so may have failed before this.
         file.sync_all()?;
-        retention(&file).map(Some)
+        Ok(true)
     }
 
     fn list(&self, prefix: &str, after: &str, limit: usize) -> io::Result<Vec<ListedObject>> {
         let mut listing = Listing { prefix, after, limit, found: Vec::new() };
-        // No key has such parts, so that a prefix can't lead out of the folder or into `.tmp`.
+        // No key has such parts, so that a prefix can't lead out of the folder or to what is not an object.
         let (folder, _) = prefix.rsplit_once('/').unwrap_or_default();
-        let strange = |part: &str| matches!(part, "" | "." | ".." | TEMPORARY) || part.contains('\0');
+        let strange = |part: &str| matches!(part, "" | "." | ".." | TEMPORARY | STATE) || part.contains('\0');
         if !prefix.contains('/') {
             listing.visit(&self.root, "")?;
         } else if !folder.split('/').any(strange) {
@@ -402,7 +646,7 @@ impl Listing<'_> {
             let mut key = format!("{folder_key}{}", name.to_string_lossy());
             let is_folder = entry.file_type()?.is_dir();
             if is_folder {
-                if key == TEMPORARY {
+                if [TEMPORARY, STATE].contains(&key.as_str()) {
                     continue;
                 }
                 // Sorted as it goes on in keys: `a-b/` comes before `a/`.
@@ -433,6 +677,7 @@ impl Listing<'_> {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::contract::archive_objects;
     use std::os::unix::fs::MetadataExt;
     use stele::access::LogNumber;
     use stele::id::TenantId;
@@ -462,8 +707,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (folder, _) = open(&dir);
         crate::contract::objects::locked_objects(&folder).await;
+        archive_objects::suite(&folder, dir.path()).await;
         let left = fs::read_dir(dir.path().join("archive/.tmp")).unwrap();
-        assert_eq!(left.map(|e| e.unwrap().file_name()).collect::<Vec<_>>(), [IN_USE]);
+        let mut left: Vec<_> = left.map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [CHANGING, IN_USE]);
     }
 
     #[tokio::test]
@@ -513,14 +761,79 @@ mod tests {
         let (folder, _) = open(&dir);
         let (short, long) = (at(1_900_000_000_000), at(2_000_000_000_000));
         put(&folder, &key(0), short).await;
-        assert_eq!(folder.extend(&key(0), long).await.unwrap(), Some(long));
-        assert_eq!(folder.extend(&key(0), short).await.unwrap(), Some(long));
-        assert_eq!(folder.extend(&key(1), long).await.unwrap(), None);
+        for until in [long, short] {
+            folder.extend(&key(0), VERSION, until).await.unwrap();
+        }
         drop(folder);
         let (folder, clock) = open(&dir);
         assert_eq!(folder.object(&key(0)).await.unwrap().unwrap().retain_until, long);
         clock.set(short);
         assert_eq!(folder.expire(&key(0)).await.unwrap(), Expiry::Locked(long));
+    }
+
+    #[tokio::test]
+    async fn what_the_rules_say_is_over_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, clock) = open(&dir);
+        let until = at(1_900_000_000_000);
+        let lifecycle = archive_objects::Lifecycle::prepare(&folder, until).await;
+        let none = Vec::<String>::new();
+        assert_eq!(folder.run_lifecycle(until).await.unwrap(), none, "the folder's own clock decides");
+        clock.set(until);
+        assert_eq!(folder.run_lifecycle(until.minus_ms(1)).await.unwrap(), none);
+        lifecycle.check(&folder, &folder.run_lifecycle(until).await.unwrap()).await;
+        assert_eq!(folder.run_lifecycle(until).await.unwrap(), none);
+        let noted = |key: &ObjectKey| dir.path().join("archive/.state").join(key.as_str()).exists();
+        assert!(!lifecycle.goes.iter().any(noted), "what was noted of it goes with it");
+    }
+
+    #[tokio::test]
+    async fn a_hold_outlives_retention_and_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = open(&dir);
+        let until = at(1_900_000_000_000);
+        put(&folder, &key(0), until).await;
+        folder.set_hold(&key(0), VERSION, true).await.unwrap();
+        folder.set_tag(&key(0), VERSION, LifecycleTag::Archived).await.unwrap();
+        drop(folder);
+        let (folder, clock) = open(&dir);
+        clock.set(until.plus_days(1));
+        assert_eq!(folder.expire(&key(0)).await.unwrap(), Expiry::Held);
+        folder.set_hold(&key(0), VERSION, false).await.unwrap();
+        assert_eq!(folder.run_lifecycle(clock.now()).await.unwrap(), [key(0).as_str()]);
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_of_an_object_that_never_came_to_be_counts_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = open(&dir);
+        for first in 0..2 {
+            let noted = dir.path().join("archive/.state").join(key(first).as_str());
+            fs::create_dir_all(noted.parent().unwrap()).unwrap();
+            fs::write(noted, br#"{"hold":true,"tag":"archived=true"}"#).unwrap();
+        }
+        assert_eq!(folder.state(&key(0), VERSION).await.unwrap(), None);
+        put(&folder, &key(0), at(1_900_000_000_000)).await;
+        let state = folder.state(&key(0), VERSION).await.unwrap().unwrap();
+        assert_eq!((state.hold, state.tag), (false, None));
+        let (path, bytes) = (dir.path().join("spooled"), b"leaves");
+        fs::write(&path, bytes).unwrap();
+        let file = Spooled { path, bytes: 6, sha256: Hash::of(bytes) };
+        folder.put_file_if_absent(&key(1), &file, at(0), LifecycleTag::Hold).await.unwrap();
+        let state = folder.state(&key(1), VERSION).await.unwrap().unwrap();
+        assert_eq!((state.hold, state.tag), (false, Some(LifecycleTag::Hold)));
+    }
+
+    #[tokio::test]
+    async fn a_state_nobody_can_read_is_an_error_and_keeps_its_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, _) = open(&dir);
+        put(&folder, &key(0), at(0)).await;
+        folder.set_tag(&key(0), VERSION, LifecycleTag::Archived).await.unwrap();
+        fs::write(dir.path().join("archive/.state").join(key(0).as_str()), b"{").unwrap();
+        assert_eq!(folder.state(&key(0), VERSION).await.unwrap_err().code(), Code::Corrupt);
+        assert_eq!(folder.expire(&key(0)).await.unwrap_err().code(), Code::Corrupt);
+        assert!(folder.object(&key(0)).await.unwrap().is_some());
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! [`contract`]. No rule of the domain lives here.
 
 mod failure;
+pub mod retry;
 pub mod clock;
 #[cfg(feature = "aws")]
 pub mod settings;
@@ -17,6 +18,7 @@ pub mod sqs;
 #[cfg(feature = "aws")]
 pub mod secrets;
 pub mod parquet;
+mod lifecycle;
 pub mod folder;
 pub mod folder_queue;
 pub mod memory;

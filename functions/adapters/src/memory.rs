@@ -5,10 +5,15 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, LogNumber, Tenant, TenantRecord};
+use stele::archive::ArchiveEntry;
 use stele::id::{EventId, TenantId};
-use stele::ports::{ApiKeys, Heads, HotIndex, HotStore, IdRange, Order, Put, PutOutcome, Refusals, Tenants};
+use stele::ports::{
+    ApiKeys, ArchiveIndex, Heads, HotIndex, HotStore, IdRange, Order, Policies, Put, PutOutcome, Reconciled,
+    Refusals, Tenants, Watermarks,
+};
 use stele::record::Record;
 use stele::refusal::{Refusal, RefusalId};
+use stele::retention::{Enforcement, LegalHold, PlatformRetention};
 use stele::segment::{Head, IndexEntry};
 use stele::time::{Day, Timestamp};
 use stele::tlog::hash::{LeafIndex, TreeSize};
@@ -31,6 +36,11 @@ struct Inner {
     key_hashes: BTreeMap<String, KeyHash>,
     heads: BTreeMap<(TenantId, LogNumber), Head>,
     index: BTreeMap<(TenantId, LogNumber), BTreeMap<LeafIndex, IndexEntry>>,
+    archived: BTreeMap<(TenantId, LogNumber), BTreeMap<LeafIndex, ArchiveEntry>>,
+    retention: PlatformRetention,
+    holds: BTreeMap<(TenantId, String), LegalHold>,
+    enforcements: BTreeMap<TenantId, Enforcement>,
+    reconciled: BTreeMap<TenantId, Reconciled>,
     refusals: BTreeMap<(Option<TenantId>, RefusalId), Refusal>,
 }
 
@@ -67,11 +77,12 @@ impl MemoryStore {
         };
     }
 
-    /// Loses the whole segment index and all heads; what tenants, keys and events there are stays.
+    /// Loses the segment index, the archive index and all heads; what tenants, keys, holds and events there are stays.
     pub fn lose_caches(&self) {
         let mut inner = self.lock();
         inner.heads.clear();
         inner.index.clear();
+        inner.archived.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -318,9 +329,146 @@ impl Heads for MemoryStore {
         Ok(below.take(limit).map(|(_, entry)| entry.clone()).collect())
     }
 
+    async fn index_from(&self, tenant: &Tenant, from: LeafIndex, limit: usize) -> Result<Vec<IndexEntry>> {
+        let inner = self.lock();
+        let entries = inner.index.get(&log_of(tenant)).into_iter();
+        let from = entries.flat_map(|entries| entries.range(from..));
+        Ok(from.take(limit).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn forget_index(&self, tenant: &Tenant, until: TreeSize, limit: usize) -> Result<usize> {
+        let mut inner = self.lock();
+        let Some(entries) = inner.index.get_mut(&log_of(tenant)) else { return Ok(0) };
+        let old = entries.values().take_while(|entry| entry.end <= until).take(limit);
+        let old: Vec<LeafIndex> = old.map(|entry| entry.first).collect();
+        old.iter().for_each(|first| drop(entries.remove(first)));
+        Ok(old.len())
+    }
+
     async fn drop_index(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {
         if let Some(entries) = self.lock().index.get_mut(&log_of(tenant)) {
             entries.split_off(&from);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ArchiveIndex for MemoryStore {
+    async fn put_archived(&self, tenant: &Tenant, entry: &ArchiveEntry) -> Result<()> {
+        self.lock().archived.entry(log_of(tenant)).or_default().insert(entry.first, entry.clone());
+        Ok(())
+    }
+
+    async fn archived_below(
+        &self,
+        tenant: &Tenant,
+        size: TreeSize,
+        limit: usize,
+    ) -> Result<Vec<ArchiveEntry>> {
+        let inner = self.lock();
+        let entries = inner.archived.get(&log_of(tenant)).into_iter();
+        let below = entries.flat_map(|entries| entries.range(..size.next_index()).rev());
+        Ok(below.take(limit).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn archived_from(
+        &self,
+        tenant: &Tenant,
+        from: LeafIndex,
+        limit: usize,
+    ) -> Result<Vec<ArchiveEntry>> {
+        let inner = self.lock();
+        let entries = inner.archived.get(&log_of(tenant)).into_iter();
+        let from = entries.flat_map(|entries| entries.range(from..));
+        Ok(from.take(limit).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn drop_archived(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {
+        if let Some(entries) = self.lock().archived.get_mut(&log_of(tenant)) {
+            entries.split_off(&from);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Policies for MemoryStore {
+    async fn platform_retention(&self) -> Result<PlatformRetention> {
+        Ok(self.lock().retention)
+    }
+
+    async fn set_platform_retention(&self, retention: &PlatformRetention) -> Result<()> {
+        self.lock().retention = *retention;
+        Ok(())
+    }
+
+    async fn replace_tenant(&self, expected: &TenantRecord, record: &TenantRecord) -> Result<bool> {
+        expected.check_successor(record)?;
+        let mut inner = self.lock();
+        let there = inner.tenants.values_mut().find(|there| *there == expected);
+        Ok(there.map(|there| *there = record.clone()).is_some())
+    }
+
+    async fn place_hold(&self, tenant: &Tenant, hold: &LegalHold) -> Result<()> {
+        let mut inner = self.lock();
+        let there = inner.holds.entry((tenant.id().clone(), hold.id.clone()));
+        there.or_insert_with(|| hold.clone()).check_repeated(hold)
+    }
+
+    async fn release_hold(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        now: Timestamp,
+        by: &str,
+        enforcement: u64,
+    ) -> Result<Option<LegalHold>> {
+        let mut inner = self.lock();
+        let there = inner.holds.get_mut(&(tenant.id().clone(), id.to_owned()));
+        Ok(there.map(|hold| {
+            hold.release(now, by, enforcement);
+            hold.clone()
+        }))
+    }
+
+    async fn holds(&self, tenant: &Tenant) -> Result<Vec<LegalHold>> {
+        let inner = self.lock();
+        let own = inner.holds.iter().filter(|((owner, _), _)| owner == tenant.id());
+        Ok(own.map(|(_, hold)| hold.clone()).collect())
+    }
+
+    async fn request_enforcement(&self, tenant: &Tenant) -> Result<u64> {
+        let mut inner = self.lock();
+        let enforcement = inner.enforcements.entry(tenant.id().clone()).or_default();
+        enforcement.requested += 1;
+        Ok(enforcement.requested)
+    }
+
+    async fn enforcement(&self, tenant: &Tenant) -> Result<Enforcement> {
+        Ok(self.lock().enforcements.get(tenant.id()).copied().unwrap_or_default())
+    }
+
+    async fn save_enforcement(&self, tenant: &Tenant, enforcement: &Enforcement) -> Result<()> {
+        let mut inner = self.lock();
+        let there = inner.enforcements.entry(tenant.id().clone()).or_default();
+        let (requested, done) = (there.requested, there.done.max(enforcement.done));
+        *there = Enforcement { requested, done, ..*enforcement };
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Watermarks for MemoryStore {
+    async fn reconciled(&self, tenant: &Tenant) -> Result<Option<Reconciled>> {
+        Ok(self.lock().reconciled.get(tenant.id()).cloned())
+    }
+
+    async fn put_reconciled(&self, tenant: &Tenant, reconciled: &Reconciled) -> Result<()> {
+        let mut inner = self.lock();
+        let there = inner.reconciled.entry(tenant.id().clone()).or_insert_with(|| reconciled.clone());
+        if there.through <= reconciled.through {
+            *there = reconciled.clone();
         }
         Ok(())
     }
@@ -330,7 +478,7 @@ impl Heads for MemoryStore {
 mod tests {
     use super::*;
     use crate::contract::sample::{record, tenant};
-    use crate::contract::{api_keys, heads, hot, refusals, tenants};
+    use crate::contract::{api_keys, archive_index, heads, hot, policies, refusals, tenants, watermarks};
 
     #[tokio::test]
     async fn it_keeps_the_contracts() {
@@ -339,6 +487,9 @@ mod tests {
         tenants::suite(&store, "m").await;
         api_keys::suite(&store, "m").await;
         heads::suite(&store, "m").await;
+        archive_index::suite(&store, "m").await;
+        policies::suite(&store, "m").await;
+        watermarks::suite(&store, "m").await;
         refusals::suite(&store, "m").await;
     }
 

@@ -10,20 +10,31 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::ObjectLockMode;
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
+use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
+use aws_sdk_s3::primitives::{ByteStream, DateTime, Length};
+use aws_sdk_s3::types::{
+    ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode, ObjectLockRetention,
+    ObjectLockRetentionMode, Tag, Tagging,
+};
+use aws_smithy_types::timeout::TimeoutConfig;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use std::ops::Range;
+use std::time::Duration;
 use stele::layout::ObjectKey;
-use stele::ports::{ListedObject, LockedObjects, PutIfAbsent, StoredObject};
+use stele::ports::{ArchiveObjects, ListedObject, LockedObjects, PutIfAbsent, Spooled, StoredObject};
+use stele::retention::{LifecycleTag, ObjectState};
 use stele::time::Timestamp;
 use stele::tlog::hash::Hash;
-use stele::{Error, Result};
+use stele::{Code, Error, Result};
 
 /// S3 gives at most so many versions at once.
 const PAGE_VERSIONS: usize = 1_000;
 const READING: &str = "reading a locked object";
+/// A file gets what any call gets, and a second for so many bytes.
+const FILE_TIMEOUT_MIN: Duration = Duration::from_secs(10);
+const FILE_BYTES_PER_SECOND_MIN: u64 = 4_000_000;
 
 /// How objects are locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -78,6 +89,54 @@ impl LockedBucket {
         Ok(listed.into_iter().find(|object| object.key == key.as_str()).map(|object| object.version))
     }
 
+    /// A put of what is not there yet, but for its bytes: object and lock come into being in one step.
+    fn locked_put(&self, key: &ObjectKey, sha256: Hash, retain_until: Timestamp) -> PutObjectFluentBuilder {
+        self.client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key.as_str())
+            .if_none_match("*")
+            .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
+            .object_lock_mode(self.mode.to_sdk())
+            .object_lock_retain_until_date(lock_time(retain_until))
+    }
+
+    /// What became of such a put. A crash before the answer leaves the object there, locked, or nothing; a retry is told
+    /// that it exists.
+    fn outcome(
+        &self,
+        doing: &'static str,
+        answer: std::result::Result<PutObjectOutput, SdkError<PutObjectError>>,
+    ) -> Result<PutIfAbsent> {
+        let error = match answer {
+            Ok(put) => {
+                let versioning = "versioning, which Object Lock needs";
+                let none = || Error::corrupt(format!("bucket `{}`", self.bucket), versioning, "none");
+                return put.version_id.map(PutIfAbsent::Created).ok_or_else(none);
+            }
+            Err(error) => error,
+        };
+        if error.code() == Some("PreconditionFailed")
+            || error.raw_response().is_some_and(|answer| answer.status().as_u16() == 412)
+        {
+            return Ok(PutIfAbsent::Exists);
+        }
+        Err(failed(doing, error))
+    }
+
+    /// The lock of a version; one without a lock has none of any length, and whichever mode is ours.
+    async fn lock(&self, key: &ObjectKey, version: &str) -> Result<(Timestamp, ObjectLockRetentionMode)> {
+        let request = self.client.get_object_retention().bucket(&self.bucket).key(key.as_str());
+        let retention = match request.version_id(version).send().await {
+            Ok(got) => got.retention,
+            Err(error) if error.code() == Some("NoSuchObjectLockConfiguration") => None,
+            Err(error) => return Err(failed_on(key, version, "reading an object's lock", error)),
+        };
+        let until = retention.as_ref().and_then(|lock| lock.retain_until_date.as_ref());
+        let mode = retention.as_ref().and_then(|lock| lock.mode.clone());
+        Ok((until.map(timestamp).unwrap_or_default(), mode.unwrap_or_else(|| self.mode.as_str().into())))
+    }
+
     async fn get(
         &self,
         key: &ObjectKey,
@@ -99,10 +158,21 @@ fn timestamp(time: &DateTime) -> Timestamp {
 }
 
 /// Whether an answer says that there is no such version, rather than that it can't be read.
-fn is_absent(error: &SdkError<GetObjectError>) -> bool {
+fn is_absent<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     // A version that is not one of S3's at all is none of this bucket's.
     matches!(error.code(), Some("NoSuchKey" | "NoSuchVersion" | "InvalidArgument"))
         || error.raw_response().is_some_and(|answer| answer.status().as_u16() == 404)
+}
+
+/// The error for what needs a version to be there.
+fn failed_on<E>(key: &ObjectKey, version: &str, doing: &'static str, error: SdkError<E>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match is_absent(&error) {
+        true => Error::new(Code::NotFound, format!("no version `{version}` of `{key}`")).with_source(error),
+        false => failed(doing, error),
+    }
 }
 
 async fn collected(body: ByteStream) -> Result<Bytes> {
@@ -118,37 +188,8 @@ impl LockedObjects for LockedBucket {
         bytes: Bytes,
         retain_until: Timestamp,
     ) -> Result<PutIfAbsent> {
-        const DOING: &str = "writing a locked object";
-        let request = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key.as_str())
-            .if_none_match("*")
-            .checksum_sha256(STANDARD.encode(Hash::of(&bytes).as_bytes()))
-            .object_lock_mode(self.mode.to_sdk())
-            .object_lock_retain_until_date(lock_time(retain_until))
-            .body(ByteStream::from(bytes));
-        // A crash before the answer leaves the object there, locked, or nothing; a retry is told that it exists.
-        let error = match request.send().await {
-            Ok(put) => match put.version_id {
-                Some(version) => return Ok(PutIfAbsent::Created(version)),
-                None => {
-                    return Err(Error::corrupt(
-                        format!("bucket `{}`", self.bucket),
-                        "versioning, which Object Lock needs",
-                        "none",
-                    ));
-                }
-            },
-            Err(error) => error,
-        };
-        if error.code() == Some("PreconditionFailed")
-            || error.raw_response().is_some_and(|answer| answer.status().as_u16() == 412)
-        {
-            return Ok(PutIfAbsent::Exists);
-        }
-        Err(failed(DOING, error))
+        let request = self.locked_put(key, Hash::of(&bytes), retain_until).body(ByteStream::from(bytes));
+        self.outcome("writing a locked object", request.send().await)
     }
 
     async fn object(&self, key: &ObjectKey) -> Result<Option<StoredObject>> {
@@ -229,6 +270,99 @@ impl LockedObjects for LockedBucket {
             }
             (key_marker, version_marker) = (page.next_key_marker, page.next_version_id_marker);
         }
+    }
+}
+
+#[async_trait]
+impl ArchiveObjects for LockedBucket {
+    async fn put_file_if_absent(
+        &self,
+        key: &ObjectKey,
+        file: &Spooled,
+        retain_until: Timestamp,
+        tag: LifecycleTag,
+    ) -> Result<PutIfAbsent> {
+        const DOING: &str = "writing a locked object from a file";
+        // By path: a retry opens it again.
+        let body = ByteStream::read_from().path(&file.path).length(Length::Exact(file.bytes)).build().await;
+        let body = body.map_err(|e| Error::new(Code::Internal, DOING).with_source(e))?;
+        let timeout = FILE_TIMEOUT_MIN + Duration::from_secs(file.bytes / FILE_BYTES_PER_SECOND_MIN);
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).build();
+        let request = self
+            .locked_put(key, file.sha256, retain_until)
+            // As a query string: of our tags' characters none needs escaping in one.
+            .tagging(tag.to_string())
+            .body(body)
+            .customize()
+            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(timeouts));
+        self.outcome(DOING, request.send().await)
+    }
+
+    async fn state(&self, key: &ObjectKey, version: &str) -> Result<Option<ObjectState>> {
+        const DOING: &str = "reading what stands on a locked object";
+        // First: the answer to a HEAD has no body that would tell a missing version from a bad request.
+        let tags = self.client.get_object_tagging().bucket(&self.bucket).key(key.as_str());
+        let tags = match tags.version_id(version).send().await {
+            Ok(got) => got.tag_set,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(failed(DOING, error)),
+        };
+        let head = self.client.head_object().bucket(&self.bucket).key(key.as_str());
+        let head = match head.version_id(version).send().await {
+            Ok(head) => head,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(failed(DOING, error)),
+        };
+        Ok(Some(ObjectState {
+            retain_until: head.object_lock_retain_until_date.as_ref().map(timestamp).unwrap_or_default(),
+            hold: head.object_lock_legal_hold_status == Some(ObjectLockLegalHoldStatus::On),
+            tag: lifecycle_tag(&tags),
+        }))
+    }
+
+    async fn extend(&self, key: &ObjectKey, version: &str, retain_until: Timestamp) -> Result<()> {
+        let (until, mode) = self.lock(key, version).await?;
+        if until >= retain_until {
+            return Ok(());
+        }
+        let lock =
+            ObjectLockRetention::builder().mode(mode).retain_until_date(lock_time(retain_until)).build();
+        let request = self.client.put_object_retention().bucket(&self.bucket).key(key.as_str());
+        let Err(error) = request.version_id(version).retention(lock).send().await else {
+            return Ok(());
+        };
+        // Somebody may have lengthened it meanwhile, and S3 does not shorten it.
+        match self.lock(key, version).await? {
+            (until, _) if until >= retain_until => Ok(()),
+            _ => Err(failed_on(key, version, "lengthening an object's lock", error)),
+        }
+    }
+
+    async fn set_hold(&self, key: &ObjectKey, version: &str, on: bool) -> Result<()> {
+        let status = if on { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
+        let hold = ObjectLockLegalHold::builder().status(status).build();
+        let request = self.client.put_object_legal_hold().bucket(&self.bucket).key(key.as_str());
+        let answer = request.version_id(version).legal_hold(hold).send().await;
+        answer.map(drop).map_err(|e| failed_on(key, version, "setting an object's legal hold", e))
+    }
+
+    async fn set_tag(&self, key: &ObjectKey, version: &str, tag: LifecycleTag) -> Result<()> {
+        const DOING: &str = "setting an object's tag";
+        let built = || -> std::result::Result<Tagging, aws_sdk_s3::error::BuildError> {
+            Tagging::builder().tag_set(Tag::builder().key(tag.key()).value(tag.value()).build()?).build()
+        };
+        let tagging = built().map_err(|e| Error::new(Code::Internal, DOING).with_source(e))?;
+        let request = self.client.put_object_tagging().bucket(&self.bucket).key(key.as_str());
+        let answer = request.version_id(version).tagging(tagging).send().await;
+        answer.map(drop).map_err(|e| failed_on(key, version, DOING, e))
+    }
+}
+
+/// The lifecycle tag, if it is all that stands there: beside others it would not be what we set.
+fn lifecycle_tag(tags: &[Tag]) -> Option<LifecycleTag> {
+    match tags {
+        [tag] => LifecycleTag::parse(&tag.key, &tag.value),
+        _ => None,
     }
 }
 

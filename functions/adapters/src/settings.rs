@@ -18,6 +18,10 @@ pub const QUERY_FUNCTION: &str = "STELE_QUERY_FUNCTION";
 pub const SPILL_QUEUE_URL: &str = "STELE_SPILL_QUEUE_URL";
 /// Queue of what could not be sealed.
 pub const PARKING_QUEUE_URL: &str = "STELE_PARKING_QUEUE_URL";
+/// Queue of tenants whose logs are to be compared with the hot store.
+pub const RECONCILIATION_QUEUE_URL: &str = "STELE_RECONCILIATION_QUEUE_URL";
+/// Queue of tenants whose segments are to go into the archive.
+pub const COMPACTION_QUEUE_URL: &str = "STELE_COMPACTION_QUEUE_URL";
 /// KMS key that wraps secrets.
 pub const KMS_KEY_ID: &str = "STELE_KMS_KEY_ID";
 /// Name of the logs; their origins are this, a slash and a random id.

@@ -4,7 +4,7 @@ use crate::cache::Cache;
 use std::sync::Arc;
 use stele::access::{Grant, LogNumber, Secrets, Tenant, TenantRecord};
 use stele::id::TenantId;
-use stele::ports::{Clock, Tenants};
+use stele::ports::{Clock, Policies, Tenants};
 use stele::spill::Spilled;
 use stele::{Code, Error, Result, limits};
 
@@ -14,6 +14,7 @@ const ENTRIES_MAX: usize = 10_000;
 /// Finds tenants, and lets them come into being.
 pub struct TenantCache {
     tenants: Arc<dyn Tenants>,
+    policies: Arc<dyn Policies>,
     clock: Arc<dyn Clock>,
     secrets: Secrets,
     log_name: String,
@@ -21,15 +22,23 @@ pub struct TenantCache {
 }
 
 impl TenantCache {
-    /// Over the tenants on record; a new tenant's log gets its origin from the log's name and the secrets.
-    pub fn new(
-        tenants: Arc<dyn Tenants>,
+    /// Over the tenants on record; a new tenant's log gets its origin from the log's name and the secrets, and its
+    /// retention from what was decided for new tenants.
+    pub fn new<S: Tenants + Policies + 'static>(
+        store: Arc<S>,
         clock: Arc<dyn Clock>,
         secrets: Secrets,
         log_name: impl Into<String>,
     ) -> TenantCache {
         let known = Cache::new(limits::CACHE_MS_MAX, ENTRIES_MAX);
-        TenantCache { tenants, clock, secrets, log_name: log_name.into(), known }
+        TenantCache {
+            tenants: store.clone(),
+            policies: store,
+            clock,
+            secrets,
+            log_name: log_name.into(),
+            known,
+        }
     }
 
     /// The tenant, if it is on record and the grant covers it; not covered and not there look the same.
@@ -40,6 +49,14 @@ impl TenantCache {
         let now = self.clock.now();
         if let Some(tenant) = self.known.fresh(id, now) {
             return Ok(Some(tenant));
+        }
+        self.find_now(grant, id).await
+    }
+
+    /// The same, past what is remembered: before a change, and where a change made elsewhere must show at once.
+    pub async fn find_now(&self, grant: &Grant, id: &TenantId) -> Result<Option<Tenant>> {
+        if !covers(grant, id) {
+            return Ok(None);
         }
         match self.tenants.tenant(id).await? {
             Some(record) => self.remember(grant, id, record).map(Some),
@@ -55,7 +72,7 @@ impl TenantCache {
         if !covers(grant, id) {
             return Err(Error::new(Code::NotFound, "no such tenant"));
         }
-        let record = self.tenants.create_tenant(&self.new_record(id)?).await?;
+        let record = self.tenants.create_tenant(&self.new_record(id).await?).await?;
         self.remember(grant, id, record)
     }
 
@@ -68,7 +85,7 @@ impl TenantCache {
         }
         let record = match self.tenants.tenant(id).await? {
             Some(record) => record,
-            None => self.tenants.create_tenant(&self.new_record(id)?).await?,
+            None => self.tenants.create_tenant(&self.new_record(id).await?).await?,
         };
         let tenant = Tenant::on_record(record)?;
         self.known.store(id.clone(), tenant.clone(), self.clock.now());
@@ -80,9 +97,11 @@ impl TenantCache {
         self.tenants.tenant(id).await?.map(Tenant::on_record).transpose()
     }
 
-    fn new_record(&self, id: &TenantId) -> Result<TenantRecord> {
+    async fn new_record(&self, id: &TenantId) -> Result<TenantRecord> {
         let origin = self.secrets.origin(&self.log_name, id, LogNumber(0))?;
-        Ok(TenantRecord::new(id, &origin, self.clock.now()))
+        let retention = self.policies.platform_retention().await?;
+        let record = TenantRecord::new(id, &origin, self.clock.now());
+        Ok(TenantRecord { class_days: retention.class_days, hot_days: retention.hot_days, ..record })
     }
 
     /// What is remembered is only ever handed to grants that cover it, so that one entry serves them all.
@@ -104,38 +123,25 @@ fn covers(grant: &Grant, id: &TenantId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use async_trait::async_trait;
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use crate::clock::ManualClock;
+    use crate::faults::{FaultPlan, Faulty};
+    use crate::memory::MemoryStore;
     use stele::access::{ApiKey, Scope};
+    use stele::retention::PlatformRetention;
     use stele::time::Timestamp;
 
-    #[derive(Default)]
     struct World {
-        records: Mutex<Vec<TenantRecord>>,
-        now: AtomicU64,
-        reads: AtomicU64,
+        store: Arc<MemoryStore>,
+        calls: FaultPlan,
+        clock: Arc<ManualClock>,
+        cache: TenantCache,
     }
 
-    impl Clock for World {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_ms(self.now.load(Ordering::Relaxed))
-        }
-    }
-
-    #[async_trait]
-    impl Tenants for World {
-        async fn tenant(&self, id: &TenantId) -> Result<Option<TenantRecord>> {
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            Ok(self.records.lock().unwrap().iter().find(|r| r.tenant_id == id.as_str()).cloned())
-        }
-        async fn create_tenant(&self, record: &TenantRecord) -> Result<TenantRecord> {
-            self.records.lock().unwrap().push(record.clone());
-            Ok(record.clone())
-        }
-        async fn tenants(&self, _: Option<&TenantId>, _: usize) -> Result<Vec<TenantRecord>> {
-            Ok(self.records.lock().unwrap().clone())
-        }
+    fn world() -> World {
+        let (store, calls, clock) = (Arc::new(MemoryStore::new()), FaultPlan::none(), Arc::default());
+        let counted = Arc::new(Faulty::new(store.clone(), &calls));
+        let cache = TenantCache::new(counted, Arc::clone(&clock) as _, Secrets::new([1; 32]), "log.example");
+        World { store, calls, clock, cache }
     }
 
     fn grant(tenant: Option<&str>) -> Grant {
@@ -152,24 +158,39 @@ mod tests {
 
     #[tokio::test]
     async fn a_tenant_is_made_once_and_read_once_a_minute() {
-        let world = Arc::new(World::default());
-        let cache = TenantCache::new(world.clone(), world.clone(), Secrets::new([1; 32]), "log.example");
+        let World { store, calls, clock, cache } = world();
         let acme = TenantId::parse("acme").unwrap();
         assert!(cache.find(&grant(None), &acme).await.unwrap().is_none());
         let made = cache.find_or_create(&grant(None), &acme).await.unwrap();
         assert!(made.origin().as_str().starts_with("log.example/"));
         for (now, reads) in [(0, 2), (59_999, 2), (60_000, 3)] {
-            world.now.store(now, Ordering::Relaxed);
+            clock.set(Timestamp::from_ms(now));
             assert!(cache.find(&grant(Some("acme")), &acme).await.unwrap().is_some());
-            assert_eq!(world.reads.load(Ordering::Relaxed), reads, "at {now}");
+            assert_eq!(calls.count("tenants.tenant"), reads, "at {now}");
         }
-        assert_eq!(world.records.lock().unwrap().len(), 1);
+        assert_eq!(store.tenants(None, 9).await.unwrap().len(), 1);
+        assert_eq!(calls.count("policies.platform_retention"), 1, "for new tenants only");
+    }
+
+    #[tokio::test]
+    async fn a_new_tenant_gets_the_retention_decided_for_new_tenants() {
+        let World { store, cache, .. } = world();
+        let [before, after] = ["before", "after"].map(|id| TenantId::parse(id).unwrap());
+        let defaults = PlatformRetention::default();
+        let decided = PlatformRetention { class_days: 2557, hot_days: 60 };
+        cache.find_or_create(&grant(None), &before).await.unwrap();
+        store.set_platform_retention(&decided).await.unwrap();
+        cache.find_or_create(&grant(None), &after).await.unwrap();
+        for (id, retention) in [(before, defaults), (after, decided)] {
+            let record = store.tenant(&id).await.unwrap().unwrap();
+            let own = PlatformRetention { class_days: record.class_days, hot_days: record.hot_days };
+            assert_eq!(own, retention, "{id}");
+        }
     }
 
     #[tokio::test]
     async fn a_cached_tenant_is_not_found_by_the_key_of_another() {
-        let world = Arc::new(World::default());
-        let cache = TenantCache::new(world.clone(), world.clone(), Secrets::new([1; 32]), "log.example");
+        let cache = world().cache;
         let acme = TenantId::parse("acme").unwrap();
         cache.find_or_create(&grant(None), &acme).await.unwrap();
         assert!(cache.find(&grant(Some("globex")), &acme).await.unwrap().is_none());

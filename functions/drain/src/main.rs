@@ -56,7 +56,7 @@ async fn wired() -> stele::Result<Drain> {
         refusals: store.clone(),
         acceptor: Acceptor {
             hot: store.clone(),
-            cold: Arc::new(Places::new(store, objects)),
+            cold: Arc::new(Places::new(store.clone(), store, objects)),
             tenants: Arc::new(tenants),
             clock,
             random: Arc::new(SystemRandom),

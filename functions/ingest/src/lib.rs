@@ -87,6 +87,12 @@ impl Ingest {
             | Endpoint::Usage
             | Endpoint::Checkpoint
             | Endpoint::LogKeys
+            | Endpoint::Retention
+            | Endpoint::SetRetention
+            | Endpoint::PlaceHold
+            | Endpoint::Holds
+            | Endpoint::Hold
+            | Endpoint::ReleaseHold
             | Endpoint::CreateApiKey
             | Endpoint::ApiKeys
             | Endpoint::RevokeApiKey

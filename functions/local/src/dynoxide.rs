@@ -326,7 +326,9 @@ mod tests {
     use stele::ports::{HotStore, Put, PutOutcome, Tenants};
     use stele::time::Timestamp;
     use stele_adapters::contract::sample::{record, tenant, tenant_record};
-    use stele_adapters::contract::{api_keys, heads, hot, refusals, tenants};
+    use stele_adapters::contract::{
+        api_keys, archive_index, heads, hot, policies, refusals, tenants, watermarks,
+    };
 
     const START_MS: u64 = 1_767_225_600_000;
 
@@ -335,6 +337,9 @@ mod tests {
         tenants::suite(dynamo.store(), "d").await;
         api_keys::suite(dynamo.store(), "d").await;
         heads::suite(dynamo.store(), "d").await;
+        archive_index::suite(dynamo.store(), "d").await;
+        policies::suite(dynamo.store(), "d").await;
+        watermarks::suite(dynamo.store(), "d").await;
         refusals::suite(dynamo.store(), "d").await;
     }
 

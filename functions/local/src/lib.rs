@@ -1,18 +1,22 @@
 //! The local runner: the same handlers as on AWS, in one process and one data folder.
 //!
 //! `DATA/dynamodb.sqlite` is the database, `DATA/archive` the write-once folder, `DATA/spill` the queue of what waits,
-//! `DATA/secrets` what must never be lost. It adds nothing to what the handlers do: it listens, feeds the stream to seal, and stops cleanly.
+//! `DATA/spool` room for files under way, `DATA/secrets` what must never be lost. It adds nothing to what the handlers do: it
+//! listens, feeds the stream to seal, keeps the schedules, and stops cleanly.
 
 pub mod dynoxide;
 pub mod secrets;
 mod listener;
 mod draining;
 mod sealing;
+mod archiving;
 
+pub use crate::archiving::Round;
+use crate::archiving::{Archiving, Locked};
 use crate::draining::Draining;
 use crate::dynoxide::EmbeddedDynamo;
 use crate::listener::Functions;
-use crate::sealing::Sealing;
+use crate::sealing::{ForgettingGuard, Sealing};
 use bytes::Bytes;
 use std::fs::{File, TryLockError};
 use std::future::Future;
@@ -23,21 +27,24 @@ use stele::access::{ApiKey, KeyHash, Scope};
 use stele::error::{Code, Error, Result};
 use stele::id::TenantId;
 use stele::limits;
-use stele::ports::{Backlog, Clock, Inbox, LockedObjects, Outbox, Random};
+use stele::ports::{ArchiveObjects, Backlog, Clock, Inbox, LockedObjects, Outbox, Random};
 use stele::public_key::PublicKey;
 use stele::tlog::hash::Hash;
 use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{SystemClock, SystemRandom};
+use stele_adapters::dynamodb::DynamoStore;
 use stele_adapters::folder::LockedFolder;
 use stele_adapters::folder_queue::FolderQueue;
 use stele_adapters::memory_objects::MemoryObjects;
 use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::places::Places;
 use stele_adapters::tenants::TenantCache;
+use stele_compact::Compact;
 use stele_drain::Drain;
 use stele_ingest::Ingest;
 use stele_query::Query;
+use stele_reconcile::Reconcile;
 use stele_seal::{Rebuild, Rebuilt, Seal, SealSettings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -45,6 +52,8 @@ use tokio::task::JoinHandle;
 
 /// The name of local logs; origins are this, a slash and a random id.
 const LOG_NAME: &str = "stele.local";
+/// The database, in the data folder.
+const DATABASE: &str = "dynamodb.sqlite";
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -74,6 +83,7 @@ pub struct Runner {
     functions: Arc<Functions>,
     stop: Stop,
     draining: JoinHandle<()>,
+    archiving: JoinHandle<()>,
     sealing: JoinHandle<()>,
     /// Keeps other processes out of the data folder.
     _claim: Option<File>,
@@ -82,6 +92,7 @@ pub struct Runner {
 /// Tells the tasks beside the listener to end.
 struct Stop {
     draining: watch::Sender<bool>,
+    archiving: watch::Sender<bool>,
     sealing: watch::Sender<bool>,
 }
 
@@ -136,6 +147,13 @@ struct Installation {
     claim: Option<File>,
     dynamo: Arc<EmbeddedDynamo>,
     objects: Arc<dyn LockedObjects>,
+    archive: Arc<dyn ArchiveObjects>,
+    locked: Locked,
+    /// Where files of the archive are written before they are stored.
+    spool: PathBuf,
+    /// Errands to compact, and what reconciliation finds missing. A restart loses neither: both are found again.
+    errands: Arc<MemoryQueue>,
+    parking: Arc<MemoryQueue>,
     stored: secrets::Stored,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -167,20 +185,41 @@ impl Installation {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let claim = data.map(claim).transpose()?;
-        let (objects, stored, database): (Arc<dyn LockedObjects>, _, _) = match data {
+        let (locked, stored, database) = match data {
             Some(data) => {
                 let folder = LockedFolder::open(archive(data), clock.clone())?;
                 let has_data = !folder.list(stele::layout::PUBLIC_KEYS, None, 1).await?.is_empty();
                 let stored = secrets::open(data, random.as_ref(), has_data)?;
-                (Arc::new(folder), stored, Some(data.join("dynamodb.sqlite")))
+                (Locked::Folder(Arc::new(folder)), stored, Some(data.join(DATABASE)))
             }
-            None => (Arc::new(MemoryObjects::new()), secrets::unstored(random.as_ref()), None),
+            None => {
+                (Locked::Memory(Arc::new(MemoryObjects::new())), secrets::unstored(random.as_ref()), None)
+            }
         };
+        let (objects, archive): (Arc<dyn LockedObjects>, Arc<dyn ArchiveObjects>) = match &locked {
+            Locked::Folder(folder) => (folder.clone(), folder.clone()),
+            Locked::Memory(objects) => (objects.clone(), objects.clone()),
+        };
+        let spool = spool(data)?;
         let public = PublicKey::of_seed(&stored.signing_seed);
         let until = clock.now().plus_days(limits::CHECKPOINT_LOCK_DAYS);
         objects.put_if_absent(&public.object_key(), Bytes::from(public.to_file()), until).await?;
         let dynamo = Arc::new(EmbeddedDynamo::start(database.as_deref()).await?);
-        Ok(Installation { claim, dynamo, objects, stored, clock, random })
+        let errands = Arc::new(MemoryQueue::new(clock.clone()));
+        let parking = Arc::new(MemoryQueue::new(clock.clone()));
+        Ok(Installation {
+            claim,
+            dynamo,
+            objects,
+            archive,
+            locked,
+            spool,
+            errands,
+            parking,
+            stored,
+            clock,
+            random,
+        })
     }
 
     fn queue(&self, data: Option<&Path>) -> Result<Queue> {
@@ -198,7 +237,46 @@ impl Installation {
     }
 
     fn places(&self) -> Arc<Places> {
-        Arc::new(Places::new(Arc::new(self.dynamo.store().clone()), self.objects.clone()))
+        let store = Arc::new(self.dynamo.store().clone());
+        Arc::new(Places::new(store.clone(), store, self.objects.clone()))
+    }
+
+    fn archiving(&self, guard: ForgettingGuard) -> Archiving {
+        let store = Arc::new(self.dynamo.store().clone());
+        Archiving {
+            compact: Compact {
+                heads: store.clone(),
+                objects: self.objects.clone(),
+                archive: self.archive.clone(),
+                index: store.clone(),
+                policies: store.clone(),
+                tenants: store.clone(),
+                clock: self.clock.clone(),
+                seed: self.stored.signing_seed,
+                spool: self.spool.clone(),
+            },
+            reconcile: Reconcile {
+                hot: store.clone(),
+                heads: store.clone(),
+                objects: self.objects.clone(),
+                locks: self.archive.clone(),
+                archive: store.clone(),
+                watermarks: store.clone(),
+                tenants: store.clone(),
+                parking: self.parking.clone(),
+                compaction: self.errands.clone(),
+                clock: self.clock.clone(),
+                secrets: self.stored.secrets.clone(),
+                cold: self.places(),
+            },
+            locked: self.locked.clone(),
+            errands: self.errands.clone(),
+            inbox: self.errands.clone(),
+            tenants: store.clone(),
+            watermarks: store,
+            guard,
+            clock: self.clock.clone(),
+        }
     }
 
     fn seal(&self) -> Arc<Seal> {
@@ -260,6 +338,10 @@ impl Runner {
         let query = Query {
             hot: store.clone(),
             heads: store.clone(),
+            archive: store.clone(),
+            watermarks: store.clone(),
+            policies: store.clone(),
+            compaction: installation.errands.clone(),
             keys: store.clone(),
             refusals: store.clone(),
             backlogs: vec![queue.backlog],
@@ -273,7 +355,11 @@ impl Runner {
             env: "local".to_owned(),
         };
         let (stop, stopped) = watch::channel(false);
+        let guard = ForgettingGuard::default();
+        let archiving = installation.archiving(guard.clone());
         let sealing = Sealing {
+            parking: installation.parking.clone(),
+            guard,
             dynamo: installation.dynamo.clone(),
             seal: installation.seal(),
             clock: clock.clone(),
@@ -283,8 +369,11 @@ impl Runner {
         let draining = tokio::spawn(Draining { drain, inbox: queue.inbox }.run(stopped));
         let (stop_sealing, stopped) = watch::channel(false);
         let sealing = tokio::spawn(sealing.run(stopped));
-        let stop = Stop { draining: stop, sealing: stop_sealing };
-        Ok(Runner { address, keys, listener, functions, stop, draining, sealing, _claim: installation.claim })
+        let (stop_archiving, stopped) = watch::channel(false);
+        let archiving = tokio::spawn(archiving.run(stopped));
+        let stop = Stop { draining: stop, archiving: stop_archiving, sealing: stop_sealing };
+        let claim = installation.claim;
+        Ok(Runner { address, keys, listener, functions, stop, draining, archiving, sealing, _claim: claim })
     }
 
     /// Where it listens.
@@ -301,6 +390,10 @@ impl Runner {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         listener::serve(self.listener, self.functions, shutdown).await;
         // Nobody listens when a task has ended early, which waiting for it tells. What is drained last is sealed too.
+        let _told = self.stop.archiving.send(true);
+        self.archiving
+            .await
+            .map_err(|e| Error::new(Code::Internal, "archiving ended early").with_source(e))?;
         let _told = self.stop.draining.send(true);
         self.draining.await.map_err(|e| Error::new(Code::Internal, "draining ended early").with_source(e))?;
         let _told = self.stop.sealing.send(true);
@@ -308,9 +401,58 @@ impl Runner {
     }
 }
 
+/// The database of a data folder, opened to look into it; nobody else works in the folder meanwhile.
+pub struct Database {
+    dynamo: EmbeddedDynamo,
+    _claim: File,
+}
+
+impl Database {
+    /// All ports on it.
+    pub fn store(&self) -> &DynamoStore {
+        self.dynamo.store()
+    }
+}
+
+/// Opens the database of a data folder; `None` if it has none.
+///
+/// # Errors
+/// `unavailable` while somebody works in the folder.
+pub async fn database(data: &Path) -> Result<Option<Database>> {
+    let file = data.join(DATABASE);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let _claim = claim(data)?;
+    Ok(Some(Database { dynamo: EmbeddedDynamo::start(Some(&file)).await?, _claim }))
+}
+
 /// Restores the database of a data folder from its write-once folder alone.
 pub async fn rebuild(data: &Path, progress: &(dyn Fn(&Rebuilt) + Sync)) -> Result<Rebuilt> {
     let installation = Installation::open(Some(data)).await?;
-    let hot = Arc::new(installation.dynamo.store().clone());
-    Rebuild::new(installation.seal(), hot).run(progress).await
+    let store = Arc::new(installation.dynamo.store().clone());
+    let archive = installation.archive.clone();
+    Rebuild::new(installation.seal(), store.clone(), store, archive).run(progress).await
+}
+
+/// Does once, for all tenants of a data folder, what the schedules do: compacts, reconciles, lets expire what may go.
+/// `close_today` takes the day under way for closed.
+pub async fn archive_once(data: &Path, close_today: bool) -> Result<Round> {
+    let installation = Installation::open(Some(data)).await?;
+    installation.archiving(ForgettingGuard::default()).round(close_today).await
+}
+
+/// Makes the folder for files under way, and empties it of what a crash left.
+fn spool(data: Option<&Path>) -> Result<PathBuf> {
+    let folder = match data {
+        Some(data) => data.join("spool"),
+        None => std::env::temp_dir().join(format!("stele-spool-{}", std::process::id())),
+    };
+    let emptied = match std::fs::remove_dir_all(&folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => std::fs::create_dir_all(&folder),
+    };
+    let failed = |e| Error::new(Code::Internal, format!("making `{}`", folder.display())).with_source(e);
+    emptied.map_err(failed)?;
+    Ok(folder)
 }

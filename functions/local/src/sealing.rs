@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use stele::access::Tenant;
 use stele::error::Result;
 use stele::id::{EventId, TenantId};
-use stele::ports::{Clock, HotStore, IdRange, Order, Tenants};
+use stele::ports::{Clock, HotStore, IdRange, Inbox, Order, Tenants};
 use stele::record::Record;
 use stele::time::{DAY_MS, Day, Timestamp};
 use stele_seal::{BatchOutcome, Seal};
@@ -24,6 +25,8 @@ const EVERY: Duration = Duration::from_millis(500);
 const BATCH_RECORDS: usize = 1_000;
 /// Records of a day read at once when looking for what was missed.
 const PAGE: usize = 1_000;
+/// Parked messages received at once.
+const PARKED: usize = 10;
 /// Tenants listed at once.
 const TENANTS: usize = 100;
 /// Clocks that stamp `received_at` may differ by so much.
@@ -31,7 +34,24 @@ const SLACK_MS: u64 = 60 * 60 * 1000;
 /// How often expired items are swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
+/// Says whether the hot store may forget what has expired: not before reconciliation has shown that it is all in the log.
+#[derive(Clone, Default)]
+pub(crate) struct ForgettingGuard(Arc<AtomicBool>);
+
+impl ForgettingGuard {
+    pub(crate) fn set(&self, may_forget: bool) {
+        self.0.store(may_forget, Ordering::Relaxed);
+    }
+
+    fn may_forget(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 pub(crate) struct Sealing {
+    /// What reconciliation found missing, or sealing could not seal.
+    pub(crate) parking: Arc<dyn Inbox>,
+    pub(crate) guard: ForgettingGuard,
     pub(crate) dynamo: Arc<EmbeddedDynamo>,
     pub(crate) seal: Arc<Seal>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -61,7 +81,10 @@ impl Sealing {
                 tracing::warn!(%error, "reading the stream failed, trying again");
                 reader = None;
             }
-            if swept.elapsed() >= SWEEP_EVERY {
+            if let Err(error) = self.seal_parked().await {
+                tracing::warn!(%error, "receiving parked records failed, trying again");
+            }
+            if swept.elapsed() >= SWEEP_EVERY && self.guard.may_forget() {
                 swept = tokio::time::Instant::now();
                 if let Err(error) = self.dynamo.sweep_ttl().await {
                     tracing::warn!(%error, "sweeping expired items failed");
@@ -73,6 +96,23 @@ impl Sealing {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 _ = stop.changed() => {}
+            }
+        }
+    }
+
+    /// Seals what was parked; what can't be sealed waits on.
+    async fn seal_parked(&self) -> Result<()> {
+        loop {
+            let messages = self.parking.receive(PARKED).await?;
+            if messages.is_empty() {
+                return Ok(());
+            }
+            let done = self.seal.handle_parked(&messages).await;
+            for message in messages.iter().filter(|message| !done.failed.contains(&message.id)) {
+                self.parking.delete(&message.receipt).await?;
+            }
+            if !done.failed.is_empty() {
+                return Ok(());
             }
         }
     }

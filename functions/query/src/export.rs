@@ -23,7 +23,7 @@ impl Query {
         let placed = match self.tenant(grant, parameters).await? {
             Some(tenant) => {
                 let records = self.collect(&tenant, &request).await?;
-                self.placed(&tenant, records).await?.1
+                self.placed(&tenant, records).await?.records
             }
             None => Vec::new(),
         };

@@ -3,14 +3,13 @@
 //! Nobody gets more rights by it: a key hands on only scopes it has, and a bound key only its own tenant.
 
 use crate::Query;
+use crate::body::{Faults, members};
 use crate::listing::time;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use stele::access::{ApiKey, Grant, KeyHash, KeyText, Scope};
-use stele::error::FieldProblem;
 use stele::id::TenantId;
-use stele::json::Json;
 use stele::query::tenant_parameter;
 use stele::routes::{Parameters, PathParameters, Shown};
 use stele::time::Timestamp;
@@ -18,7 +17,6 @@ use stele::{Code, Error, Result};
 use stele_adapters::http::{Response, json};
 
 const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
-const BODY_BYTES_MAX: usize = 16 * 1024;
 const NAME_CHARS_MAX: usize = 100;
 
 #[derive(Serialize)]
@@ -122,28 +120,16 @@ impl Query {
 
 impl Wanted {
     fn parse(body: &[u8]) -> Result<Wanted> {
-        if body.len() > BODY_BYTES_MAX {
-            return Err(Error::new(Code::MalformedJson, "the body is larger than 16 KiB"));
-        }
-        // The strict reader says where a text breaks off, and takes no key twice.
-        Json::parse(body)?;
-        let body: Value = serde_json::from_slice(body)
-            .map_err(|e| Error::new(Code::MalformedJson, "the body is not JSON").with_source(e))?;
-        let Value::Object(members) = body else {
-            return Err(Error::new(Code::MalformedJson, "the body is not a JSON object"));
-        };
+        let members = members(body)?;
         let mut wanted = Wanted { tenant: None, scopes: Vec::new(), name: String::new() };
-        let mut problems = Vec::new();
-        let mut problem = |pointer: String, code, detail: String| {
-            problems.push(FieldProblem { pointer, code, detail, suggestion: None });
-        };
+        let mut faults = Faults::default();
         for (name, value) in &members {
             match (name.as_str(), value) {
                 ("tenant_id" | "name", Value::Null) => {}
                 ("tenant_id", Value::String(text)) => match TenantId::parse(text) {
                     Some(id) => wanted.tenant = Some(id),
-                    None => problem(
-                        "/tenant_id".into(),
+                    None => faults.problem(
+                        "/tenant_id",
                         "bad_value",
                         format!("`{}` cannot be a tenant's id", Shown(text)),
                     ),
@@ -156,47 +142,30 @@ impl Wanted {
                         match item.as_str().and_then(Scope::parse) {
                             Some(scope) if wanted.scopes.contains(&scope) => {}
                             Some(scope) => wanted.scopes.push(scope),
-                            None => problem(format!("/scopes/{at}"), "bad_value", not_a_scope(item)),
+                            None => faults.problem(format!("/scopes/{at}"), "bad_value", not_a_scope(item)),
                         }
                     }
                 }
-                ("tenant_id" | "name", _) => problem(
+                ("tenant_id" | "name", _) => faults.problem(
                     format!("/{name}"),
                     "bad_value",
                     format!("`{name}` must be a string of at most {NAME_CHARS_MAX} characters"),
                 ),
                 ("scopes", _) => {
-                    problem("/scopes".into(), "bad_value", "`scopes` must be a list of scopes".into())
+                    faults.problem("/scopes", "bad_value", "`scopes` must be a list of scopes".into());
                 }
-                (other, _) => {
-                    let detail = format!("there is no field `{}`", Shown(other));
-                    problem(pointer_to(other), "unknown_field", detail);
-                }
+                (other, _) => faults.unknown_field(other),
             }
         }
-        if !members.contains_key("scopes") || wanted.scopes.is_empty() && problems.is_empty() {
-            let detail = "`scopes` must name at least one scope".to_owned();
-            problems.push(FieldProblem {
-                pointer: "/scopes".into(),
-                code: "required",
-                detail,
-                suggestion: None,
-            });
+        if !members.contains_key("scopes") || wanted.scopes.is_empty() && faults.is_empty() {
+            faults.problem("/scopes", "required", "`scopes` must name at least one scope".to_owned());
         }
-        if problems.is_empty() {
-            return Ok(wanted);
-        }
-        Err(Error::new(Code::ValidationFailed, "no key was made").with_problems(problems))
+        faults.refuse("no key was made")?;
+        Ok(wanted)
     }
 }
 
 fn not_a_scope(item: &Value) -> String {
     let known = Scope::ALL.iter().map(|scope| format!("`{}`", scope.as_str())).collect::<Vec<_>>().join(", ");
     format!("`{}` is not one of {known}", Shown(item.as_str().unwrap_or("that")))
-}
-
-fn pointer_to(name: &str) -> String {
-    let mut pointer = String::new();
-    stele::json::push_token(&mut pointer, name);
-    pointer
 }

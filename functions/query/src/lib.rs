@@ -1,16 +1,23 @@
 //! The query function: everything but sending events. It reads the hot store, says where records lie in their
-//! log, and administers API keys.
+//! log, and administers API keys, retention and legal holds.
 //!
-//! It never writes an event, a head or an object. Where requests come from is its caller's concern.
+//! It never writes a head or an object, and no event but the log's own: what was changed about a tenant stands in its log. Where requests come from is its caller's concern.
 
 mod scan;
 mod listing;
 mod export;
 mod log;
+mod body;
 mod keys;
+mod prices;
+mod policy;
+mod retention;
+mod holds;
 mod refused;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod policy_tests;
 
 use http::StatusCode;
 use http::request::Parts;
@@ -19,7 +26,10 @@ use stele::access::{Grant, Secrets, Tenant};
 use stele::id::EventId;
 use stele::lookup::Lookup;
 use stele::openapi;
-use stele::ports::{ApiKeys, Backlog, Clock, ColdStore, Heads, HotStore, Random, Refusals};
+use stele::ports::{
+    ApiKeys, ArchiveIndex, Backlog, Clock, ColdStore, Heads, HotStore, Outbox, Policies, Random, Refusals,
+    Watermarks,
+};
 use stele::public_key::PublicKey;
 use stele::query::tenant_parameter;
 use stele::record::Record;
@@ -38,6 +48,14 @@ pub struct Query {
     pub hot: Arc<dyn HotStore>,
     /// How far each log has got.
     pub heads: Arc<dyn Heads>,
+    /// Which files of the archive there are.
+    pub archive: Arc<dyn ArchiveIndex>,
+    /// How far each log has been proven.
+    pub watermarks: Arc<dyn Watermarks>,
+    /// What was decided about retention and legal holds.
+    pub policies: Arc<dyn Policies>,
+    /// Where compact gets its errands from.
+    pub compaction: Arc<dyn Outbox>,
     /// Where records lie in their log.
     pub places: Arc<Places>,
     /// API keys at rest.
@@ -93,6 +111,18 @@ impl Query {
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Checkpoint => self.checkpoint(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::LogKeys => self.log_keys(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Retention => self.retention(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::SetRetention => {
+                self.set_retention(&self.granted(route, parts).await?, &parameters, body).await
+            }
+            Endpoint::PlaceHold => {
+                self.place_hold(&self.granted(route, parts).await?, parts, &parameters, body).await
+            }
+            Endpoint::Holds => self.holds(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Hold => self.hold(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::ReleaseHold => {
+                self.release_hold(&self.granted(route, parts).await?, &path, &parameters).await
+            }
             Endpoint::CreateApiKey => {
                 self.create_api_key(&self.granted(route, parts).await?, &parameters, body).await
             }
@@ -129,8 +159,8 @@ impl Query {
         let tenant = self.tenant(grant, parameters).await?.ok_or_else(unknown)?;
         let id = EventId::parse(path.value("id")).ok_or_else(unknown)?;
         let record = self.hot.record(&tenant, id).await?.ok_or_else(unknown)?;
-        let (_, placed) = self.placed(&tenant, vec![record]).await?;
-        let (record, integrity) = placed.first().ok_or_else(unknown)?;
+        let placed = self.placed(&tenant, vec![record]).await?;
+        let (record, integrity) = placed.records.first().ok_or_else(unknown)?;
         let mut event = Vec::new();
         stele::wire::write_event(record, *integrity, &mut event)?;
         Ok(answer(StatusCode::OK, "application/json", event))

@@ -2,11 +2,12 @@
 
 use crate::Query;
 use crate::scan::{Scan, days};
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, try_join};
 use http::StatusCode;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use stele::access::{Grant, Tenant};
+use stele::archive::ArchiveEntry;
 use stele::id::EventId;
 use stele::ports::Order;
 use stele::query::{Cursor, CursorKey, Filter, ListRequest, Start};
@@ -57,8 +58,12 @@ struct Watermarks {
     accepted: Timestamp,
     #[serde(serialize_with = "optional_time")]
     sealed: Option<Timestamp>,
-    archived: Option<()>,
-    verified: Option<()>,
+    /// What was received until then is in the archive.
+    #[serde(serialize_with = "optional_time")]
+    archived: Option<Timestamp>,
+    /// What was received before is proven to be in the log.
+    #[serde(serialize_with = "optional_time")]
+    verified: Option<Timestamp>,
 }
 
 pub(crate) fn time<S: Serializer>(time: &Timestamp, s: S) -> std::result::Result<S::Ok, S::Error> {
@@ -85,6 +90,15 @@ struct Found {
     frontier: Option<EventId>,
 }
 
+/// Records with where they lie, and how far their log has got.
+#[derive(Default)]
+pub(crate) struct Placed {
+    pub(crate) head: Option<Head>,
+    /// The archive's last file.
+    pub(crate) archived: Option<ArchiveEntry>,
+    pub(crate) records: Vec<(Record, Integrity)>,
+}
+
 impl Query {
     pub(crate) async fn list(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
         let request = ListRequest::parse(parameters)?;
@@ -98,9 +112,12 @@ impl Query {
             Start::Cursor(text) => (Some(key.open(text, now)?), 0),
             Start::Offset(offset) => (None, *offset),
         };
-        let mut found = match &tenant {
-            Some(tenant) => self.find(tenant, &request, cursor, offset, now).await?,
-            None => Found { ended: true, ..Found::default() },
+        let (mut found, reconciled) = match &tenant {
+            Some(tenant) => {
+                let found = self.find(tenant, &request, cursor, offset, now);
+                try_join(found, self.watermarks.reconciled(tenant)).await?
+            }
+            None => (Found { ended: true, ..Found::default() }, None),
         };
 
         // The listing began with its first page: what is received from then on is not part of it. A clock of
@@ -136,12 +153,12 @@ impl Query {
             limit: request.limit,
             offset,
         });
-        let (head, placed) = match &tenant {
+        let Placed { head, archived, records } = match &tenant {
             Some(tenant) => self.placed(tenant, std::mem::take(&mut found.records)).await?,
-            None => (None, Vec::new()),
+            None => Placed::default(),
         };
         let page = Page {
-            events: placed
+            events: records
                 .iter()
                 .map(|(record, integrity)| event_json(record, *integrity))
                 .collect::<Result<_>>()?,
@@ -151,8 +168,8 @@ impl Query {
             watermarks: Watermarks {
                 accepted: as_of,
                 sealed: head.filter(|head| head.size() > TreeSize::ZERO).map(|head| head.received_max),
-                archived: None,
-                verified: None,
+                archived: archived.map(|last| last.running_received_max),
+                verified: reconciled.map(|reconciled| reconciled.through.next().start()),
             },
         };
         Ok(json(StatusCode::OK, &page))
@@ -229,7 +246,7 @@ impl Query {
         let to = filter.to().unwrap_or_else(|| as_of.plus_ms(limits::FUTURE_MS_MAX));
         let to = last.map_or(to, |last| to.min(last.plus_ms(1)));
         // The hot store forgets by `received_at`, which is never much before `occurred_at`.
-        let forgotten_before = now.minus_days(tenant.record().hot_days);
+        let forgotten_before = tenant.record().forgotten(now);
         let nothing_forgotten =
             tenant.record().created_ms >= forgotten_before.ms() || from >= forgotten_before;
         Ok(Searched { from, to, complete: nothing_forgotten && (found.ended || found.more) })
@@ -244,26 +261,27 @@ impl Query {
 
     /// Records with where they lie. The head is read after the records, so that a record shown as not yet
     /// sealed was not sealed when the head was read.
-    pub(crate) async fn placed(
-        &self,
-        tenant: &Tenant,
-        records: Vec<Record>,
-    ) -> Result<(Option<Head>, Vec<(Record, Integrity)>)> {
-        let head = self.heads.head(tenant).await?;
-        let wanted: Vec<_> = records.iter().map(|r| (r.id, r.received_at)).collect();
-        let places = match &head {
-            Some(head) => self.places.places_below(tenant, head, &wanted).await?,
-            None => Default::default(),
+    pub(crate) async fn placed(&self, tenant: &Tenant, records: Vec<Record>) -> Result<Placed> {
+        let Some(head) = self.heads.head(tenant).await? else {
+            let records = records.into_iter().map(|record| (record, Integrity::Recorded)).collect();
+            return Ok(Placed { records, ..Placed::default() });
         };
-        let tree_size = head.as_ref().map_or(TreeSize::ZERO, Head::size);
+        let wanted: Vec<_> = records.iter().map(|r| (r.id, r.received_at)).collect();
+        let tree_size = head.size();
+        let places = self.places.places_below(tenant, &head, &wanted);
+        let (places, archived) = try_join(places, self.last_archived(tenant, tree_size)).await?;
+        let archived_size = archived.as_ref().map_or(TreeSize::ZERO, |last| last.end);
         let placed = records.into_iter().map(|record| {
             let integrity = match places.get(&record.id) {
+                Some(leaf_index) if leaf_index.size_before() < archived_size => {
+                    Integrity::Archived { leaf_index: *leaf_index, tree_size }
+                }
                 Some(leaf_index) => Integrity::Sealed { leaf_index: *leaf_index, tree_size },
                 None => Integrity::Recorded,
             };
             (record, integrity)
         });
-        let placed = placed.collect();
-        Ok((head, placed))
+        let records = placed.collect();
+        Ok(Placed { head: Some(head), archived, records })
     }
 }

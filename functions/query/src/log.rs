@@ -13,7 +13,7 @@ use stele::segment::Head;
 use stele::time::{Day, Timestamp};
 use stele::tlog::hash::TreeSize;
 use stele::tlog::note::VerifierKey;
-use stele::{Code, Error, Result, limits};
+use stele::{Code, Error, Result};
 use stele_adapters::http::{Response, answer, json};
 
 const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
@@ -49,21 +49,27 @@ impl Query {
     pub(crate) async fn usage(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
         parameters.only(&TENANT)?;
         let now = self.clock.now();
+        let found = self.tenant(grant, parameters).await?;
+        let retention = match &found {
+            Some(tenant) => (tenant.record().class_days, tenant.record().hot_days),
+            None => {
+                let of_new = self.policies.platform_retention().await?;
+                (of_new.class_days, of_new.hot_days)
+            }
+        };
         let mut usage = Usage {
             plan: "self-hosted",
             events_this_month: 0,
             events_limit: None,
-            retention_days: limits::CLASS_DAYS_DEFAULT,
-            hot_days: limits::HOT_DAYS_DEFAULT,
+            retention_days: retention.0,
+            hot_days: retention.1,
             tree_size: 0,
             as_of: now,
         };
-        if let Some(tenant) = self.tenant(grant, parameters).await? {
+        if let Some(tenant) = found {
             let head = self.heads.head(&tenant).await?;
             let sealed = head.as_ref().map_or(0, |head| sealed_this_month(head, now));
             usage.events_this_month = sealed + self.unsealed(&tenant, head.as_ref(), now).await?;
-            usage.retention_days = tenant.record().class_days;
-            usage.hot_days = tenant.record().hot_days;
             usage.tree_size = head.map_or(TreeSize::ZERO, |head| head.size()).to_u64();
         }
         Ok(json(StatusCode::OK, &usage))

@@ -34,14 +34,15 @@ fn is_send<T: Send>(value: T) -> T {
     value
 }
 
-struct World {
-    query: Query,
-    store: Arc<MemoryStore>,
-    clock: Arc<ManualClock>,
+pub(crate) struct World {
+    pub(crate) query: Query,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) clock: Arc<ManualClock>,
     queue: Arc<MemoryQueue>,
+    pub(crate) errands: Arc<MemoryQueue>,
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::parse("2026-05-20T12:00:00Z").unwrap()
 }
 
@@ -57,11 +58,12 @@ fn key(tenant: Option<&str>, scopes: &[Scope]) -> ApiKey {
 }
 
 impl World {
-    fn new() -> World {
+    pub(crate) fn new() -> World {
         let store = Arc::new(MemoryStore::new());
         let clock = Arc::new(ManualClock::new(now().minus_days(10)));
         let secrets = Secrets::new([5; 32]);
         let queue = Arc::new(MemoryQueue::new(clock.clone()));
+        let errands = Arc::new(MemoryQueue::new(clock.clone()));
         let mut authenticator = Authenticator::new(store.clone(), clock.clone());
         for (text, tenant) in [("platform", None), ("acme-key", Some("acme")), ("globex-key", Some("globex"))]
         {
@@ -69,25 +71,30 @@ impl World {
         }
         let reader = key(Some("acme"), &[Scope::EventsRead, Scope::KeysWrite]);
         let authenticator = authenticator.with_given(KeyHash::of("acme-reader"), reader);
+        let tenants = TenantCache::new(store.clone(), clock.clone(), secrets.clone(), "log.example");
         let query = Query {
             hot: store.clone(),
             heads: store.clone(),
-            places: Arc::new(Places::new(store.clone(), Arc::new(MemoryObjects::new()))),
+            archive: store.clone(),
+            watermarks: store.clone(),
+            policies: store.clone(),
+            compaction: errands.clone(),
+            places: Arc::new(Places::new(store.clone(), store.clone(), Arc::new(MemoryObjects::new()))),
             keys: store.clone(),
             refusals: store.clone(),
             backlogs: vec![queue.clone()],
             authenticator: Arc::new(authenticator),
-            tenants: Arc::new(TenantCache::new(store.clone(), clock.clone(), secrets.clone(), "log.example")),
+            tenants: Arc::new(tenants),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(1)),
             secrets,
             public_keys: vec![PublicKey::of_seed(&[7; 32])],
             env: "test".into(),
         };
-        World { query, store, clock, queue }
+        World { query, store, clock, queue, errands }
     }
 
-    async fn tenant(&self, id: &str) -> Tenant {
+    pub(crate) async fn tenant(&self, id: &str) -> Tenant {
         let grant = Grant::check(Arc::new(key(None, Scope::ALL)), Scope::EventsWrite).unwrap();
         let tenant = self.query.tenants.find_or_create(&grant, &TenantId::parse(id).unwrap()).await.unwrap();
         self.clock.set(now());
@@ -95,7 +102,7 @@ impl World {
     }
 
     /// Stores a record as ingest does: the marker of a late arrival first.
-    async fn put(&self, tenant: &Tenant, record: &Record) {
+    pub(crate) async fn put(&self, tenant: &Tenant, record: &Record) {
         let (received, occurred) = (record.received_at.day(), record.occurred_at.day());
         if received != occurred {
             self.store.mark_late(tenant, received, occurred).await.unwrap();
@@ -104,7 +111,7 @@ impl World {
         self.store.put(tenant, &put).await.unwrap();
     }
 
-    async fn send(&self, method: Method, path: &str, key: &str, body: &str) -> Response {
+    pub(crate) async fn send(&self, method: Method, path: &str, key: &str, body: &str) -> Response {
         let request: Request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -114,13 +121,13 @@ impl World {
         is_send(self.query.handle(request)).await
     }
 
-    async fn read(&self, path: &str, key: &str) -> (StatusCode, Value) {
+    pub(crate) async fn read(&self, path: &str, key: &str) -> (StatusCode, Value) {
         let response = self.send(Method::GET, path, key, "").await;
         assert!(response.headers().contains_key(REQUEST_ID));
         (response.status(), serde_json::from_slice(response.body()).unwrap())
     }
 
-    async fn page(&self, query: &str) -> Value {
+    pub(crate) async fn page(&self, query: &str) -> Value {
         let (status, page) = self.read(&format!("/v1/events?{query}"), "acme-key").await;
         assert_eq!(status, StatusCode::OK, "{query}: {page}");
         page
@@ -450,14 +457,14 @@ async fn keys_hand_on_only_what_they_have_and_only_their_tenants() {
 proptest! {
     #[test]
     fn any_request_is_answered_and_never_with_a_fault_of_ours(
-        path in "/v1/(events|events/export|events/[a-z0-9_%-]{0,40}|usage|log/keys|api-keys|[a-z/]{0,20})",
-        query in "((from|to|action|search|limit|offset|cursor|ip|tenant_id|format|x)=[!-~&&[^#]]{0,20}&){0,4}",
+        path in "/v1/(events|events/export|events/[a-z0-9_%-]{0,40}|usage|log/keys|api-keys|retention|legal-holds|legal-holds/[a-z0-9_%-]{0,40}|[a-z/]{0,20})",
+        query in "((from|to|action|search|limit|offset|cursor|ip|tenant_id|format|preview|state|x)=[!-~&&[^#]]{0,20}&){0,4}",
         key in "(acme-key|platform|[ -~]{0,20})",
-        body in "(\\PC{0,40}|\\{\"scopes\":\\PC{0,20}\\})",
-        method in 0..3_usize,
+        body in "(\\PC{0,40}|\\{\"(scopes|class_days|hot_days|reason|from)\":(\"?\\PC{0,20}\"?|[0-9]{1,12})\\})",
+        method in 0..4_usize,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let method = [Method::GET, Method::POST, Method::DELETE][method].clone();
+        let method = [Method::GET, Method::POST, Method::DELETE, Method::PUT][method].clone();
         let request = http::Request::builder()
             .method(method)
             .uri(format!("{path}?{query}"))

@@ -8,6 +8,7 @@ use stele::layout::{self, Object, ObjectKey};
 use stele::limits;
 use stele::segment::Head;
 use stele::tlog::hash::{LeafIndex, TreeSize};
+use stele::tlog::manifest::Manifest;
 
 /// Keys listed at once.
 const LIST_PAGE: usize = 1_000;
@@ -75,10 +76,23 @@ impl Seal {
         }
     }
 
-    /// The segment the head ends with must be there and end where the head says.
+    /// The segment the head ends with must be there and end where the head says; or, if it has gone into the archive, the
+    /// file that ends there must.
     async fn check_last_segment(&self, tenant: &Tenant, head: &Head, last: LeafIndex) -> Result<()> {
-        let entries = retrying(|| self.heads.index_below(tenant, head.size(), 1)).await?;
         let at = format!("head of `{}`", tenant.id());
+        if let Some(edge) = retrying(|| self.places.archived_edge(tenant, head.size())).await? {
+            return match edge == head.edge {
+                true => Ok(()),
+                false => {
+                    Err(Error::corrupt(at, format!("root {} of the archive", edge.root()), head.edge.root()))
+                }
+            };
+        }
+        if retrying(|| self.places.is_archived(tenant, head.size())).await? {
+            // All of it has expired; the signed manifest of its last file is what is left.
+            return self.check_archive_manifest(tenant, head).await;
+        }
+        let entries = retrying(|| self.heads.index_below(tenant, head.size(), 1)).await?;
         let Some(entry) = entries.first().filter(|e| e.end == head.size()) else {
             return Err(Error::corrupt(at, format!("an index entry that holds leaf {last}"), "none"));
         };
@@ -96,6 +110,19 @@ impl Seal {
         Ok(())
     }
 
+    async fn check_archive_manifest(&self, tenant: &Tenant, head: &Head) -> Result<()> {
+        let (id, log) = (tenant.id().clone(), tenant.log());
+        let key = Object::ArchiveManifest { tenant: id, log, size: head.size() }.key();
+        let stored = retrying(|| self.objects.object(&key)).await?;
+        let stored = stored.ok_or_else(|| Error::corrupt(&key, "the archive's last manifest", "nothing"))?;
+        let manifest = Manifest::open(&stored.bytes, &[self.signer(tenant).verifier_key().clone()])
+            .map_err(|e| Error::corrupt(&key, "a signed manifest", e))?;
+        match manifest.edge == head.edge {
+            true => Ok(()),
+            false => Err(Error::corrupt(&key, format!("root {}", head.edge.root()), manifest.edge.root())),
+        }
+    }
+
     /// Whether the log ends where the walk ended; `false` when others have gone on meanwhile. A segment or
     /// checkpoint further on means a hole before it, and committing into a hole would fork the log.
     pub(crate) async fn is_the_end(&self, tenant: &Tenant, head: &Head) -> Result<bool> {
@@ -111,7 +138,12 @@ impl Seal {
             for object in beyond {
                 let end = match ObjectKey::parse(&object.key) {
                     Some(Object::Segment { first, .. }) => first.size_after(),
-                    Some(Object::Checkpoint { size, .. } | Object::Manifest { size, .. }) => size,
+                    Some(
+                        Object::Checkpoint { size, .. }
+                        | Object::Manifest { size, .. }
+                        | Object::ArchiveManifest { size, .. },
+                    ) => size,
+                    Some(Object::Archive { first, .. } | Object::Tiles { first, .. }) => first.size_after(),
                     Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) | None => TreeSize::ZERO,
                 };
                 if end > head.size() {

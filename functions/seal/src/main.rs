@@ -49,7 +49,7 @@ async fn wired() -> stele::Result<(Seal, SqsQueue)> {
     // Sealing reads the events off their stream: the table of events is none of its business.
     let store = Arc::new(DynamoStore::new(aws.dynamodb(), "", &settings.control_table));
     let objects = Arc::new(LockedBucket::new(aws.s3(), settings.bucket, settings.lock_mode));
-    let places = Arc::new(Places::new(store.clone(), objects.clone()));
+    let places = Arc::new(Places::new(store.clone(), store.clone(), objects.clone()));
     let sealing = SealSettings { seed, publish_every_ms: settings.publish_every_ms };
     let seal = Seal::new(store.clone(), objects, store, places, Arc::new(SystemClock), sealing);
     Ok((seal, SqsQueue::new(aws.sqs(), settings.parking_queue_url)))

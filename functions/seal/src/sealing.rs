@@ -16,9 +16,7 @@ use stele::tlog::hash::{Hash, LeafIndex};
 use stele::tlog::note::Signer;
 use stele_adapters::parquet::{decode_segment, encode_segment};
 use stele_adapters::places::Places;
-
-/// How often one step is tried before a tenant's records are parked.
-pub(crate) const ATTEMPTS_MAX: u32 = 8;
+pub(crate) use stele_adapters::retry::{ATTEMPTS_MAX, retrying};
 
 /// What sealing is told from outside.
 #[derive(Clone)]
@@ -259,18 +257,4 @@ fn month(time: stele::time::Timestamp) -> [u8; 7] {
     let mut month = [0; 7];
     month.copy_from_slice(&time.day().to_bytes()[..7]);
     month
-}
-
-/// Repeats a call that may be repeated while the store does not answer.
-pub(crate) async fn retrying<T, F>(mut call: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    let mut attempt = 1;
-    loop {
-        match call().await {
-            Err(error) if error.kind() == Kind::Unavailable && attempt < ATTEMPTS_MAX => attempt += 1,
-            outcome => return outcome,
-        }
-    }
 }

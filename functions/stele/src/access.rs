@@ -245,6 +245,15 @@ pub struct Shards {
     pub bits: u8,
 }
 
+/// Records received before a time are kept for fewer days than those received since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShorterHot {
+    /// The time, in milliseconds since 1970.
+    pub before_ms: u64,
+    /// The days.
+    pub days: u32,
+}
+
 /// What is on record of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRecord {
@@ -259,8 +268,15 @@ pub struct TenantRecord {
     pub log: LogNumber,
     /// Retention class, in days.
     pub class_days: u32,
+    /// Files of the archive whose last segment was sealed before this time (in milliseconds since 1970) keep the class
+    /// they have, whatever `class_days` says; 0 is all have at least that one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub class_from_ms: u64,
     /// Days the hot store keeps its records.
     pub hot_days: u32,
+    /// What was accepted while `hot_days` was less.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shorter_hot: Vec<ShorterHot>,
     /// How many days back events may lie; `None` is no bound.
     pub past_days: Option<u32>,
     /// Shard schedule, by rising `from_day`; empty is one shard.
@@ -277,11 +293,52 @@ impl TenantRecord {
             origin: origin.as_str().to_owned(),
             log: LogNumber(0),
             class_days: limits::CLASS_DAYS_DEFAULT,
+            class_from_ms: 0,
             hot_days: limits::HOT_DAYS_DEFAULT,
+            shorter_hot: Vec::new(),
             past_days: Some(limits::PAST_DAYS_DEFAULT),
             shards: Vec::new(),
         }
     }
+
+    /// What was received at this time or before, the hot store may have forgotten by `now`.
+    pub fn forgotten(&self, now: Timestamp) -> Timestamp {
+        let shorter = self.shorter_hot.iter();
+        let shorter = shorter.map(|s| now.minus_days(s.days).min(Timestamp::from_ms(s.before_ms)));
+        shorter.fold(now.minus_days(self.hot_days), Timestamp::max)
+    }
+
+    /// With other days of the hot store from `now` on. Records keep the days they were accepted with, so when days are
+    /// added, it stays on record until when there were fewer: what is forgotten would otherwise pass for never received.
+    pub fn with_hot_days(mut self, days: u32, now: Timestamp) -> TenantRecord {
+        if days > self.hot_days {
+            // Other processes may go by the record as it was for a while.
+            let before_ms = now.plus_ms(limits::CACHE_MS_MAX).ms();
+            self.shorter_hot.push(ShorterHot { before_ms, days: self.hot_days });
+        }
+        self.hot_days = days;
+        let kept = now.minus_days(days).ms();
+        self.shorter_hot.retain(|shorter| shorter.before_ms > kept && shorter.days < days);
+        self
+    }
+
+    /// Checks that a record can take this one's place.
+    ///
+    /// # Errors
+    /// `internal` if it has another id or origin: a log belongs to one tenant for good.
+    pub fn check_successor(&self, record: &TenantRecord) -> Result<()> {
+        match (&self.tenant_id, &self.origin) == (&record.tenant_id, &record.origin) {
+            true => Ok(()),
+            false => {
+                let detail = format!("the record of `{}` can't become another tenant's", self.tenant_id);
+                Err(Error::new(Code::Internal, detail))
+            }
+        }
+    }
+}
+
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A tenant somebody has the right to work on: the capability every store call takes.
@@ -389,6 +446,21 @@ impl Secrets {
         self.bits("stele message v1", tenant, message_id)
     }
 
+    /// The id of a legal hold that was placed with an `Idempotency-Key`: its retry gets the same one.
+    pub fn hold_bits(&self, tenant: &TenantId, key: &str) -> u128 {
+        self.bits("stele legal hold v1", tenant, key)
+    }
+
+    /// The random bits of an event of the log's own, by what it is about: the same however often it is made.
+    pub fn own_event_bits(&self, tenant: &TenantId, name: &str) -> u128 {
+        self.bits("stele own event v1", tenant, name)
+    }
+
+    /// The key under which reconcile sums leaves, so that nobody can choose leaves by what they add up to.
+    pub fn reconcile_key(&self, tenant: &TenantId) -> [u8; 32] {
+        self.derive("stele reconcile sum v1", tenant.as_str())
+    }
+
     fn bits(&self, purpose: &str, tenant: &TenantId, name: &str) -> u128 {
         let bytes = self.derive(purpose, &format!("{tenant}/{name}"));
         bytes[..16].iter().fold(0, |bits, b| (bits << 8) | u128::from(*b))
@@ -475,6 +547,30 @@ mod tests {
     fn a_scope_the_key_lacks_is_named() {
         let refused = Grant::check(key(None, &[Scope::EventsRead]), Scope::KeysWrite).unwrap_err();
         assert!(refused.detail().contains("`keys:write`"));
+    }
+
+    #[test]
+    fn what_was_accepted_for_fewer_days_is_not_taken_for_kept() {
+        let id = TenantId::parse("acme").unwrap();
+        let at = |day: u32| Timestamp::from_ms(0).plus_days(day);
+        let late = limits::CACHE_MS_MAX;
+        let record = TenantRecord::new(&id, &Origin::parse("test/1").unwrap(), at(0));
+        assert_eq!(record.forgotten(at(1_000)), at(910));
+        let fewer = record.with_hot_days(40, at(1_000));
+        assert_eq!((fewer.forgotten(at(1_000)), fewer.shorter_hot.len()), (at(960), 0));
+        let more = fewer.with_hot_days(100, at(1_000));
+        for (now, forgotten) in [
+            (at(1_000), at(960)),
+            (at(1_030), at(990)),
+            // By then all is gone that was accepted for 40 days, and nothing of what came later.
+            (at(1_050), at(1_000).plus_ms(late)),
+            (at(1_100), at(1_000).plus_ms(late)),
+            (at(1_101), at(1_001)),
+        ] {
+            assert_eq!(more.forgotten(now), forgotten, "{now}");
+        }
+        assert!(more.clone().with_hot_days(90, at(1_200)).shorter_hot.is_empty(), "no longer of use");
+        assert_eq!(more.with_hot_days(35, at(1_001)).shorter_hot.len(), 0);
     }
 
     #[test]

@@ -83,6 +83,10 @@ codes! {
     MethodNotAllowed "method_not_allowed" 405 Invalid "Method not allowed";
     /// The id is taken by other content.
     EventConflict "event_conflict" 409 Conflict "Event conflict";
+    /// A lock in S3 can't be shortened, by nobody.
+    RetentionCannotShorten "retention_cannot_shorten" 409 Conflict "Retention cannot be shortened";
+    /// The request contradicts a legal hold that was placed before.
+    LegalHoldActive "legal_hold_active" 409 Conflict "Legal hold active";
     /// The event is too large.
     EventTooLarge "event_too_large" 413 Invalid "Event too large";
     /// The batch is too large.

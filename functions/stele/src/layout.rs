@@ -1,6 +1,7 @@
 //! Keys of locked objects: built here, parsed here, nowhere else.
 
 use crate::access::LogNumber;
+use crate::archive::Month;
 use crate::id::TenantId;
 use crate::tlog::hash::{LeafIndex, TreeSize};
 use std::fmt;
@@ -17,8 +18,37 @@ pub enum Object {
         /// The first leaf's index.
         first: LeafIndex,
     },
+    /// Leaves from `first` on, in the archive. The month is that of `first`'s segment, so that two writers collide here too.
+    Archive {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which log.
+        log: LogNumber,
+        /// The month its first segment was sealed in.
+        month: Month,
+        /// The first leaf's index.
+        first: LeafIndex,
+    },
+    /// The hashes that outlive the leaves of the archive's file with the same first leaf.
+    Tiles {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which log.
+        log: LogNumber,
+        /// The first leaf's index.
+        first: LeafIndex,
+    },
     /// The signed checkpoint of a size.
     Checkpoint {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which log.
+        log: LogNumber,
+        /// Of which tree size.
+        size: TreeSize,
+    },
+    /// The signed list of a file of the archive and its tiles, at the size the file ends at.
+    ArchiveManifest {
         /// Whose.
         tenant: TenantId,
         /// Of which log.
@@ -72,6 +102,10 @@ impl fmt::Display for ObjectKey {
 
 /// Where all segments lie.
 pub const SEGMENTS: &str = "segments/";
+/// Where the archive lies.
+pub const ARCHIVE: &str = "archive/";
+/// Where the hashes that outlive leaves lie.
+pub const TILES: &str = "tiles/";
 /// Where all checkpoints and manifests lie.
 pub const CHECKPOINTS: &str = "checkpoints/";
 /// Where public keys lie.
@@ -82,6 +116,16 @@ pub const WRAPPED_SECRETS: &str = "secrets/";
 /// The prefix of a log's segments.
 pub fn segments_of(tenant: &TenantId, log: LogNumber) -> String {
     format!("{SEGMENTS}tenant_id={tenant}/log={log}/")
+}
+
+/// The prefix of a log's files in the archive. Months rise with leaves, so that the order of keys is that of leaves.
+pub fn archive_of(tenant: &TenantId, log: LogNumber) -> String {
+    format!("{ARCHIVE}tenant_id={tenant}/log={log}/")
+}
+
+/// The prefix of a log's tiles.
+pub fn tiles_of(tenant: &TenantId, log: LogNumber) -> String {
+    format!("{TILES}tenant_id={tenant}/log={log}/")
 }
 
 /// The prefix of a log's checkpoints and manifests.
@@ -96,8 +140,17 @@ impl Object {
             Object::Segment { tenant, log, first } => {
                 format!("{}{:020}.parquet", segments_of(tenant, *log), first.to_u64())
             }
+            Object::Archive { tenant, log, month, first } => {
+                format!("{}month={month}/{:020}.parquet", archive_of(tenant, *log), first.to_u64())
+            }
+            Object::Tiles { tenant, log, first } => {
+                format!("{}{:020}.tiles", tiles_of(tenant, *log), first.to_u64())
+            }
             Object::Checkpoint { tenant, log, size } => {
                 format!("{}{:020}", checkpoints_of(tenant, *log), size.to_u64())
+            }
+            Object::ArchiveManifest { tenant, log, size } => {
+                format!("{}{:020}.archive.manifest", checkpoints_of(tenant, *log), size.to_u64())
             }
             Object::Manifest { tenant, log, size } => {
                 format!("{}{:020}.manifest", checkpoints_of(tenant, *log), size.to_u64())
@@ -114,8 +167,22 @@ fn parse(text: &str) -> Option<Object> {
         let first = LeafIndex::new(number(name.strip_suffix(".parquet")?)?);
         return Some(Object::Segment { tenant, log, first });
     }
+    if let Some(rest) = text.strip_prefix(ARCHIVE) {
+        let (tenant, log, rest) = log_path(rest)?;
+        let (month, name) = rest.strip_prefix("month=")?.split_once('/')?;
+        let first = LeafIndex::new(number(name.strip_suffix(".parquet")?)?);
+        return Some(Object::Archive { tenant, log, month: Month::parse(month)?, first });
+    }
+    if let Some(rest) = text.strip_prefix(TILES) {
+        let (tenant, log, name) = log_path(rest)?;
+        let first = LeafIndex::new(number(name.strip_suffix(".tiles")?)?);
+        return Some(Object::Tiles { tenant, log, first });
+    }
     if let Some(rest) = text.strip_prefix(CHECKPOINTS) {
         let (tenant, log, name) = log_path(rest)?;
+        if let Some(size) = name.strip_suffix(".archive.manifest") {
+            return Some(Object::ArchiveManifest { tenant, log, size: TreeSize::new(number(size)?) });
+        }
         return Some(match name.strip_suffix(".manifest") {
             Some(size) => Object::Manifest { tenant, log, size: TreeSize::new(number(size)?) },
             None => Object::Checkpoint { tenant, log, size: TreeSize::new(number(name)?) },
@@ -153,7 +220,15 @@ mod tests {
             let log = LogNumber(log);
             for object in [
                 Object::Segment { tenant: tenant.clone(), log, first: LeafIndex::new(n) },
+                Object::Archive {
+                    tenant: tenant.clone(),
+                    log,
+                    month: Month::of(crate::time::Timestamp::from_ms(n % 4_000_000_000_000)),
+                    first: LeafIndex::new(n),
+                },
+                Object::Tiles { tenant: tenant.clone(), log, first: LeafIndex::new(n) },
                 Object::Checkpoint { tenant: tenant.clone(), log, size: TreeSize::new(n) },
+                Object::ArchiveManifest { tenant: tenant.clone(), log, size: TreeSize::new(n) },
                 Object::Manifest { tenant: tenant.clone(), log, size: TreeSize::new(n) },
             ] {
                 prop_assert_eq!(ObjectKey::parse(object.key().as_str()), Some(object));
@@ -161,7 +236,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_key_or_not(text in "(segments/|checkpoints/|keys/|secrets/)?(tenant_id=)?\\PC{0,60}") {
+        fn any_text_is_a_key_or_not(text in "(segments/|archive/|tiles/|checkpoints/|keys/|secrets/)?(tenant_id=)?\\PC{0,60}") {
             let _ = ObjectKey::parse(&text);
         }
     }
@@ -173,6 +248,9 @@ mod tests {
             "segments/tenant_id=a/log=0/0.parquet",
             "segments/tenant_id=../log=0/00000000000000000000.parquet",
             "segments/tenant_id=a/log=0/x/00000000000000000000.parquet",
+            "archive/tenant_id=a/log=0/00000000000000000000.parquet",
+            "archive/tenant_id=a/log=0/month=2026-13/00000000000000000000.parquet",
+            "tiles/tenant_id=a/log=0/00000000000000000000",
             "keys/../x.json",
             "secrets/.wrapped",
             "secrets/../x.wrapped",

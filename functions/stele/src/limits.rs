@@ -55,6 +55,8 @@ pub const CHECKPOINT_LOCK_DAYS: u32 = 3_654;
 pub const HOT_DAYS_DEFAULT: u32 = 90;
 /// Days the hot store keeps a record at least.
 pub const HOT_DAYS_MIN: u32 = 35;
+/// Days the hot store keeps a record at most: as many as the longest class.
+pub const HOT_DAYS_MAX: u32 = 3_653;
 /// Retention class by default, in days.
 pub const CLASS_DAYS_DEFAULT: u32 = 365;
 /// The retention classes, in days.
@@ -63,3 +65,19 @@ pub const CLASSES_DAYS: [u32; 8] = [90, 180, 365, 731, 1096, 2192, 2557, 3653];
 pub const HEAD_TRUST_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long keys and tenant settings may be cached in a process.
 pub const CACHE_MS_MAX: u64 = 60 * 1000;
+
+/// Leaves of a file of the archive: beyond it a file is due at once.
+pub const ARCHIVE_FILE_LEAVES: u64 = 1_000_000;
+/// A closed day with so many leaves waiting is a file of its own.
+pub const ARCHIVE_DAY_LEAVES_MIN: u64 = 5_000;
+/// Fewer leaves wait so many days at most.
+pub const ARCHIVE_WAIT_DAYS_MAX: u32 = 7;
+/// Days a file of the archive is locked at least, from when it is written: the bucket takes no shorter lock there, and a
+/// file may be written late.
+pub const ARCHIVE_LOCK_DAYS_MIN: u32 = 56;
+/// Days after which a segment that is not in the archive has its lock lengthened, and raises an alarm.
+pub const ARCHIVE_OVERDUE_DAYS: u32 = 21;
+/// Days without a reconciled day after which the hot store stops forgetting.
+pub const RECONCILE_MISSED_DAYS_MAX: u32 = 7;
+/// Bytes of a legal hold's reason.
+pub const HOLD_REASON_BYTES_MAX: usize = 1_024;

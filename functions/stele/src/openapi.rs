@@ -85,6 +85,12 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::Usage => "usage",
         Endpoint::Checkpoint => "checkpoint",
         Endpoint::LogKeys => "logKeys",
+        Endpoint::Retention => "retention",
+        Endpoint::SetRetention => "setRetention",
+        Endpoint::PlaceHold => "placeLegalHold",
+        Endpoint::Holds => "legalHolds",
+        Endpoint::Hold => "legalHold",
+        Endpoint::ReleaseHold => "releaseLegalHold",
         Endpoint::CreateApiKey => "createApiKey",
         Endpoint::ApiKeys => "apiKeys",
         Endpoint::RevokeApiKey => "revokeApiKey",
@@ -106,13 +112,21 @@ fn parameters(route: &Route) -> Vec<Value> {
     let query: &[&str] = match route.endpoint {
         Endpoint::ListEvents => &ListRequest::PARAMETERS,
         Endpoint::Export => &ExportRequest::PARAMETERS,
-        Endpoint::Event | Endpoint::Usage | Endpoint::Checkpoint | Endpoint::LogKeys | Endpoint::ApiKeys => {
-            tenant
-        }
+        Endpoint::Event
+        | Endpoint::Usage
+        | Endpoint::Checkpoint
+        | Endpoint::LogKeys
+        | Endpoint::Retention
+        | Endpoint::Hold
+        | Endpoint::ReleaseHold
+        | Endpoint::ApiKeys => tenant,
+        Endpoint::SetRetention => &["tenant_id", "organization_id", "preview"],
+        Endpoint::Holds => &["tenant_id", "organization_id", "state"],
         Endpoint::Refused => REFUSED_PARAMETERS,
         Endpoint::SendEvent
         | Endpoint::SendBatch
         | Endpoint::Validate
+        | Endpoint::PlaceHold
         | Endpoint::CreateApiKey
         | Endpoint::RevokeApiKey
         | Endpoint::Health
@@ -124,6 +138,10 @@ fn parameters(route: &Route) -> Vec<Value> {
             ("Idempotency-Key", "Makes a repeated request answer with the first one's event, for 24 hours"),
             ("Prefer", "`respond-async` (RFC 7240): answer before the event is in the hot store"),
         ],
+        Endpoint::PlaceHold => &[(
+            "Idempotency-Key",
+            "Makes a repeated request answer with the first one's hold; without it each request places one",
+        )],
         _ => &[],
     };
     all.extend(headers.iter().map(|(name, description)| {
@@ -166,6 +184,13 @@ fn query_parameter(name: &str) -> Value {
         "format" => {
             (json!({"type": "string", "enum": ["csv", "jsonl", "json"], "default": "json"}), "Of the file")
         }
+        "preview" => {
+            (json!({"type": "boolean", "default": false}), "Answer what would change, and change nothing")
+        }
+        "state" => (
+            many(json!({"type": "string", "enum": ["applying", "in_force", "releasing", "released"]})),
+            "Only holds in this state; repeated: any of them",
+        ),
         "tenant_id" => (text, "The tenant; a key bound to one implies it"),
         "organization_id" => (text, "Another name of `tenant_id`"),
         _ => (text, ""),
@@ -188,6 +213,8 @@ fn body(endpoint: Endpoint) -> Option<Value> {
             }},
             "application/x-ndjson": {"schema": {"type": "string", "description": "One event per line"}},
         }),
+        Endpoint::SetRetention => json!({"application/json": {"schema": reference("NewRetention")}}),
+        Endpoint::PlaceHold => json!({"application/json": {"schema": reference("NewLegalHold")}}),
         Endpoint::CreateApiKey => json!({"application/json": {"schema": reference("NewApiKey")}}),
         _ => return None,
     };
@@ -224,6 +251,26 @@ fn responses(endpoint: Endpoint) -> Value {
         Endpoint::LogKeys => {
             json!({"200": json_of("The keys", json!({"type": "array", "items": reference("LogKey")}))})
         }
+        Endpoint::Retention => json!({"200": json_of(
+            "A tenant's retention; to a platform key that names no tenant, what new tenants get",
+            reference("Retention"),
+        )}),
+        Endpoint::SetRetention => {
+            json!({"200": json_of("What changes, and what can't be undone", reference("RetentionChange"))})
+        }
+        Endpoint::PlaceHold => json!({
+            "201": json_of("The hold is on record; objects follow", reference("LegalHold")),
+            "200": json_of("It was placed before, with this `Idempotency-Key`", reference("LegalHold")),
+        }),
+        Endpoint::Holds => json!({"200": json_of("The holds, open ones first, latest first", json!({
+            "type": "object",
+            "required": ["legal_holds"],
+            "properties": {"legal_holds": {"type": "array", "items": reference("LegalHold")}},
+        }))}),
+        Endpoint::Hold => json!({"200": json_of("The hold", reference("LegalHold"))}),
+        Endpoint::ReleaseHold => {
+            json!({"200": json_of("The hold as it is now; repeated, the same", reference("LegalHold"))})
+        }
         Endpoint::CreateApiKey => {
             json!({"201": json_of("The key; its text is shown only here", reference("ApiKey"))})
         }
@@ -250,6 +297,15 @@ fn schemas() -> Value {
     let scopes: Vec<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
     let scopes = json!({"type": "array", "items": {"type": "string", "enum": scopes}, "minItems": 1});
     let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let class = json!({"type": "integer", "enum": limits::CLASSES_DAYS});
+    let hot_days =
+        json!({"type": "integer", "minimum": limits::HOT_DAYS_MIN, "maximum": limits::HOT_DAYS_MAX});
+    let retained = json!({
+        "type": "object",
+        "required": ["class_days", "hot_days"],
+        "properties": {"class_days": class, "hot_days": hot_days},
+    });
+    let usd = json!({"type": "number", "minimum": 0});
     let receipt = json!({
         "type": "object",
         "required": ["leaf_hash", "received_at"],
@@ -434,6 +490,117 @@ fn schemas() -> Value {
                 "hot_days": count,
                 "tree_size": count,
                 "as_of": time,
+            },
+        },
+        "Retention": {
+            "type": "object",
+            "description": "Without a tenant: what new tenants get, which is the first four members alone.",
+            "required": ["tenant_id", "class_days", "hot_days", "classes_days"],
+            "properties": {
+                "tenant_id": {"type": ["string", "null"]},
+                "class_days": class,
+                "hot_days": hot_days,
+                "classes_days": {"type": "array", "items": class, "description": "All classes there are"},
+                "archive": {
+                    "type": "object",
+                    "required": ["files", "events", "bytes", "earliest_expiry", "latest_expiry"],
+                    "properties": {
+                        "files": count, "events": count, "bytes": count,
+                        "earliest_expiry": optional_time, "latest_expiry": optional_time,
+                    },
+                },
+                "by_class": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["class_days", "files", "events", "bytes"],
+                    "properties": {"class_days": class, "files": count, "events": count, "bytes": count},
+                }},
+                "legal_holds_open": count,
+                "enforcement": {
+                    "type": "object",
+                    "description": "The pass that holds every locked object against policy",
+                    "required": ["complete", "checked", "extended", "objects"],
+                    "properties": {
+                        "complete": {"type": "boolean"},
+                        "checked": count, "extended": count, "objects": count,
+                    },
+                },
+            },
+        },
+        "NewRetention": {
+            "type": "object",
+            "additionalProperties": false,
+            "minProperties": 1,
+            "properties": {
+                "class_days": class,
+                "hot_days": hot_days,
+                "applies_to": {"type": "string", "enum": ["all", "new"], "description":
+                    "`all` lengthens what is locked already, which is the default of a longer class; `new` is what is \
+                     archived from now on"},
+            },
+        },
+        "RetentionChange": {
+            "type": "object",
+            "required": ["tenant_id", "before", "after", "preview", "effect", "cannot_be_undone"],
+            "properties": {
+                "tenant_id": {"type": ["string", "null"]},
+                "before": retained,
+                "after": retained,
+                "preview": {"type": "boolean", "description": "Whether nothing was changed"},
+                "effect": {
+                    "type": "object",
+                    "required": ["applies_to", "locks_lengthened", "until", "storage_usd_per_month_added",
+                                 "requests_usd", "estimate"],
+                    "properties": {
+                        "applies_to": {"type": "string", "enum": ["all", "new"]},
+                        "locks_lengthened": {
+                            "type": "object",
+                            "required": ["files", "events", "bytes"],
+                            "properties": {"files": count, "events": count, "bytes": count},
+                        },
+                        "until": optional_time,
+                        "storage_usd_per_month_added": usd,
+                        "requests_usd": usd,
+                        "estimate": {"type": "string", "description": "What the amounts rest on"},
+                    },
+                },
+                "cannot_be_undone": {"type": "array", "items": text},
+            },
+        },
+        "NewLegalHold": {
+            "type": "object",
+            "required": ["reason"],
+            "additionalProperties": false,
+            "properties": {
+                "tenant_id": {"type": ["string", "null"], "description": "A key bound to one implies it"},
+                "from": {"type": ["string", "null"], "description":
+                    "First time, included: RFC 3339 with an offset, or a UTC day; `null` is from the beginning"},
+                "to": {"type": ["string", "null"], "description":
+                    "Last time, excluded; `null` is without end, and covers what is still to come"},
+                "reason": {"type": "string", "minLength": 1, "maxLength": limits::HOLD_REASON_BYTES_MAX},
+            },
+        },
+        "LegalHold": {
+            "type": "object",
+            "required": ["id", "tenant_id", "from", "to", "reason", "placed_at", "placed_by", "released_at",
+                         "released_by", "state", "progress"],
+            "properties": {
+                "id": {"type": "string", "pattern": "^hold_"},
+                "tenant_id": text,
+                "from": optional_time,
+                "to": optional_time,
+                "reason": text,
+                "placed_at": time,
+                "placed_by": {"type": "string", "description": "The id of the API key"},
+                "released_at": optional_time,
+                "released_by": {"type": ["string", "null"]},
+                "state": {"type": "string", "enum": ["applying", "in_force", "releasing", "released"],
+                          "description": "`in_force`: on every object it covers; `released`: off all of them"},
+                "progress": {
+                    "type": "object",
+                    "description": "Of the pass that holds every locked object against policy",
+                    "required": ["checked", "objects"],
+                    "properties": {"checked": count, "objects": count},
+                },
             },
         },
         "LogKey": {

@@ -5,18 +5,21 @@
 //! the call took effect: callers repeat it, or read.
 
 use crate::access::{ApiKey, KeyHash, Tenant, TenantRecord};
+use crate::archive::ArchiveEntry;
 use crate::error::Result;
 use crate::id::{EventId, TenantId};
 use crate::layout::ObjectKey;
 use crate::record::Record;
 use crate::refusal::{Refusal, RefusalId};
+use crate::retention::{Enforcement, LegalHold, LifecycleTag, ObjectState, PlatformRetention};
 use crate::segment::{Head, IndexEntry};
 use crate::spill::Delivered;
 use crate::time::{Day, Timestamp};
-use crate::tlog::hash::{LeafIndex, TreeSize};
+use crate::tlog::hash::{Hash, LeafIndex, TreeSize};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -211,6 +214,13 @@ pub trait Heads: Send + Sync {
     /// Entries whose first leaf lies below a size, latest first, at most `limit`. Strongly consistent.
     async fn index_below(&self, tenant: &Tenant, size: TreeSize, limit: usize) -> Result<Vec<IndexEntry>>;
 
+    /// Entries from a leaf on, in order, at most `limit`; fewer means there are no more. Strongly consistent.
+    async fn index_from(&self, tenant: &Tenant, from: LeafIndex, limit: usize) -> Result<Vec<IndexEntry>>;
+
+    /// Drops entries that end at a size or below: those the archive's own index has taken the place of. Earliest
+    /// first, so that a crash leaves no gap; at most `limit`, and says how many. Idempotent.
+    async fn forget_index(&self, tenant: &Tenant, until: TreeSize, limit: usize) -> Result<usize>;
+
     /// Drops all entries from a leaf on: what a rebuild found not to be there. Idempotent.
     async fn drop_index(&self, tenant: &Tenant, from: LeafIndex) -> Result<()>;
 }
@@ -274,6 +284,132 @@ pub trait LockedObjects: Send + Sync {
     /// Keys with a prefix, in order, after `after`, at most `limit`; fewer means there are no more. Strongly
     /// consistent.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ListedObject>>;
+}
+
+/// A finished file on its way into an object, in a place only this process knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spooled {
+    /// Where it lies. It stays its maker's to remove.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: Hash,
+}
+
+/// What compact may do with locked objects beyond [`LockedObjects`]: write large ones, lengthen locks, hold, tag. Still
+/// nothing deletes, overwrites or unlocks.
+#[async_trait]
+pub trait ArchiveObjects: Send + Sync {
+    /// Creates an object from a file, with its tag, unless the key is taken: atomic against all other writers, durable on
+    /// return, locked until `retain_until`; the store checks the file's hash.
+    async fn put_file_if_absent(
+        &self,
+        key: &ObjectKey,
+        file: &Spooled,
+        retain_until: Timestamp,
+        tag: LifecycleTag,
+    ) -> Result<PutIfAbsent>;
+
+    /// What stands on a version; `None` if there is none. Strongly consistent.
+    async fn state(&self, key: &ObjectKey, version: &str) -> Result<Option<ObjectState>>;
+
+    /// Lengthens a lock. A lock that is longer already stays. Idempotent; `not_found` if there is no such version.
+    async fn extend(&self, key: &ObjectKey, version: &str, retain_until: Timestamp) -> Result<()>;
+
+    /// Sets a legal hold, or takes it off. Idempotent; `not_found` if there is no such version.
+    async fn set_hold(&self, key: &ObjectKey, version: &str, on: bool) -> Result<()>;
+
+    /// Sets an object's lifecycle tag in place of the one it has. Idempotent; `not_found` if there is no such version.
+    async fn set_tag(&self, key: &ObjectKey, version: &str, tag: LifecycleTag) -> Result<()>;
+}
+
+/// The archive index: a cache of what the archive's files say, and the record of their classes.
+#[async_trait]
+pub trait ArchiveIndex: Send + Sync {
+    /// Writes an entry, over an older one of the same first leaf.
+    async fn put_archived(&self, tenant: &Tenant, entry: &ArchiveEntry) -> Result<()>;
+
+    /// Entries whose first leaf lies below a size, latest first, at most `limit`. Strongly consistent.
+    async fn archived_below(
+        &self,
+        tenant: &Tenant,
+        size: TreeSize,
+        limit: usize,
+    ) -> Result<Vec<ArchiveEntry>>;
+
+    /// Entries from a first leaf on, in order, at most `limit`; fewer means there are no more. Strongly consistent.
+    async fn archived_from(
+        &self,
+        tenant: &Tenant,
+        from: LeafIndex,
+        limit: usize,
+    ) -> Result<Vec<ArchiveEntry>>;
+
+    /// Drops all entries from a leaf on: what a rebuild found not to be there. Idempotent.
+    async fn drop_archived(&self, tenant: &Tenant, from: LeafIndex) -> Result<()>;
+}
+
+/// What was decided about retention and legal holds.
+#[async_trait]
+pub trait Policies: Send + Sync {
+    /// What new tenants get; the defaults if nobody decided. Strongly consistent.
+    async fn platform_retention(&self) -> Result<PlatformRetention>;
+
+    /// Decides it. The last one stands.
+    async fn set_platform_retention(&self, retention: &PlatformRetention) -> Result<()>;
+
+    /// Replaces a tenant's record if it still is `expected`; says whether it was. Not for its id or origin.
+    async fn replace_tenant(&self, expected: &TenantRecord, record: &TenantRecord) -> Result<bool>;
+
+    /// Stores a new hold; its id is random. Repeating it changes nothing.
+    async fn place_hold(&self, tenant: &Tenant, hold: &LegalHold) -> Result<()>;
+
+    /// Releases a hold, once and for good: of two releases the first one stands. `enforcement` becomes the hold's. `None` if
+    /// there is no such hold.
+    async fn release_hold(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        now: Timestamp,
+        by: &str,
+        enforcement: u64,
+    ) -> Result<Option<LegalHold>>;
+
+    /// All holds of a tenant, released ones too, in order of id. Strongly consistent.
+    async fn holds(&self, tenant: &Tenant) -> Result<Vec<LegalHold>>;
+
+    /// Asks for a pass over all objects, after a change was stored, and returns the request's number, from 1. A lost
+    /// answer may cost a number.
+    async fn request_enforcement(&self, tenant: &Tenant) -> Result<u64>;
+
+    /// How far the passes are; nothing requested yet is all zeros. Strongly consistent.
+    async fn enforcement(&self, tenant: &Tenant) -> Result<Enforcement>;
+
+    /// Writes down how far a pass is: everything but `requested`, which only grows by requests, and `done`, which never gets
+    /// smaller.
+    async fn save_enforcement(&self, tenant: &Tenant, enforcement: &Enforcement) -> Result<()>;
+}
+
+/// How far a tenant's records have been proven to be in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Every record received on this day or before is in exactly one segment, as stored.
+    pub through: Day,
+    /// When that was found.
+    pub at: Timestamp,
+    /// What stands against the day after, for people; empty if nothing does.
+    pub problems: Vec<String>,
+}
+
+/// Watermarks of reconciliation.
+#[async_trait]
+pub trait Watermarks: Send + Sync {
+    /// The tenant's; `None` before its first day is reconciled.
+    async fn reconciled(&self, tenant: &Tenant) -> Result<Option<Reconciled>>;
+
+    /// Writes it, over an older one. A day never goes back: one further on stays, with its problems.
+    async fn put_reconciled(&self, tenant: &Tenant, reconciled: &Reconciled) -> Result<()>;
 }
 
 /// The sending end of a durable queue of texts, each delivered at least once, in any order.

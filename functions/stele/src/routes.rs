@@ -31,6 +31,18 @@ pub enum Endpoint {
     Checkpoint,
     /// The keys checkpoints are signed with.
     LogKeys,
+    /// How long what is kept.
+    Retention,
+    /// Change that.
+    SetRetention,
+    /// Place a legal hold.
+    PlaceHold,
+    /// List legal holds.
+    Holds,
+    /// One legal hold.
+    Hold,
+    /// Release a legal hold.
+    ReleaseHold,
     /// Make an API key.
     CreateApiKey,
     /// List API keys.
@@ -144,6 +156,47 @@ pub static ROUTES: &[Route] = {
             Some(ProofsRead),
             Query,
             "The keys that sign checkpoints",
+        ),
+        route(
+            Retention,
+            Method::GET,
+            "/v1/retention",
+            Some(EventsRead),
+            Query,
+            "How long what is kept, and what is locked until when",
+        ),
+        route(
+            SetRetention,
+            Method::PUT,
+            "/v1/retention",
+            Some(RetentionWrite),
+            Query,
+            "Change how long what is kept, or preview what that does",
+        ),
+        route(
+            PlaceHold,
+            Method::POST,
+            "/v1/legal-holds",
+            Some(RetentionWrite),
+            Query,
+            "Place a legal hold on a range of time",
+        ),
+        route(Holds, Method::GET, "/v1/legal-holds", Some(RetentionWrite), Query, "List legal holds"),
+        route(
+            Hold,
+            Method::GET,
+            "/v1/legal-holds/{id}",
+            Some(RetentionWrite),
+            Query,
+            "One legal hold and how far it is carried",
+        ),
+        route(
+            ReleaseHold,
+            Method::DELETE,
+            "/v1/legal-holds/{id}",
+            Some(RetentionWrite),
+            Query,
+            "Release a legal hold for good",
         ),
         route(CreateApiKey, Method::POST, "/v1/api-keys", Some(KeysWrite), Query, "Make an API key"),
         route(ApiKeys, Method::GET, "/v1/api-keys", Some(KeysWrite), Query, "List API keys"),

@@ -19,6 +19,13 @@ pub enum Integrity {
         /// The size of a tree that holds it.
         tree_size: TreeSize,
     },
+    /// In a locked file of the archive.
+    Archived {
+        /// Its position in the log.
+        leaf_index: LeafIndex,
+        /// The size of a tree that holds it.
+        tree_size: TreeSize,
+    },
 }
 
 impl Integrity {
@@ -27,6 +34,7 @@ impl Integrity {
         match self {
             Integrity::Recorded => "recorded",
             Integrity::Sealed { .. } => "sealed",
+            Integrity::Archived { .. } => "archived",
         }
     }
 }
@@ -62,7 +70,9 @@ pub fn write_event(record: &Record, integrity: Integrity, out: &mut Vec<u8>) -> 
     out.extend_from_slice(b"\"integrity\":{\"state\":\"");
     out.extend_from_slice(integrity.state().as_bytes());
     out.extend_from_slice(format!("\",\"leaf_hash\":\"{}\"", record.leaf_hash).as_bytes());
-    if let Integrity::Sealed { leaf_index, tree_size } = integrity {
+    if let Integrity::Sealed { leaf_index, tree_size } | Integrity::Archived { leaf_index, tree_size } =
+        integrity
+    {
         out.extend_from_slice(format!(",\"leaf_index\":{leaf_index},\"tree_size\":{tree_size}").as_bytes());
     }
     out.extend_from_slice(b"}}");

@@ -1,25 +1,46 @@
 //! The verifier: it re-derives every leaf hash, root, checkpoint, manifest and file hash from locked objects
 //! alone. It asks no database, trusts no cache, and never writes.
 
-mod log;
 mod report;
+mod ids;
+mod log;
+mod gaps;
+mod walk;
+mod statements;
 
 pub use report::{Basis, Finding, LogReport, Report, Verdict};
 
 use log::LogCheck;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use stele::access::LogNumber;
 use stele::error::{Error, Result};
 use stele::id::TenantId;
 use stele::layout::{Object, ObjectKey, PUBLIC_KEYS};
-use stele::ports::{ListedObject, LockedObjects};
+use stele::ports::{ArchiveObjects, ListedObject, LockedObjects};
 use stele::public_key::PublicKey;
 
 /// Keys listed at once.
 const LIST_PAGE: usize = 1_000;
 /// How long a log that is being written may stay without a checkpoint for its newest leaves.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// What is verified. Nothing is written through either.
+#[derive(Clone)]
+pub struct Evidence {
+    /// The locked objects.
+    pub objects: Arc<dyn LockedObjects>,
+    /// Whoever knows their locks without reading them: a file of the archive is too large to be read for that.
+    pub states: Arc<dyn ArchiveObjects>,
+}
+
+impl Evidence {
+    /// What one store holds.
+    pub fn of<T: LockedObjects + ArchiveObjects + 'static>(store: Arc<T>) -> Evidence {
+        Evidence { objects: store.clone(), states: store }
+    }
+}
 
 /// What to verify against.
 #[derive(Clone, Debug, Default)]
@@ -37,11 +58,8 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 /// Verifies everything. An error means that something could not be read; what was read and is wrong is in the
 /// report.
-pub async fn verify(
-    objects: &dyn LockedObjects,
-    options: &Options,
-    progress: Progress<'_>,
-) -> Result<Report> {
+pub async fn verify(evidence: &Evidence, options: &Options, progress: Progress<'_>) -> Result<Report> {
+    let objects = &*evidence.objects;
     let mut report = Report::default();
     let mut logs = BTreeMap::<(TenantId, LogNumber), Vec<ListedObject>>::new();
     let mut found = 0;
@@ -50,7 +68,10 @@ pub async fn verify(
         match ObjectKey::parse(&object.key) {
             Some(
                 Object::Segment { tenant, log, .. }
+                | Object::Archive { tenant, log, .. }
+                | Object::Tiles { tenant, log, .. }
                 | Object::Checkpoint { tenant, log, .. }
+                | Object::ArchiveManifest { tenant, log, .. }
                 | Object::Manifest { tenant, log, .. },
             ) => logs.entry((tenant, log)).or_default().push(object),
             Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) => {}
@@ -70,7 +91,7 @@ pub async fn verify(
         }
         let count = listed.len() as u64;
         let base = checked;
-        let mut check = LogCheck::new(objects, &keys, &options.since, tenant, log);
+        let mut check = LogCheck::new(evidence, &keys, &options.since, tenant, log);
         check.run(&|done| progress(base + done, found)).await?;
         checked += count;
         progress(checked, found);

@@ -65,16 +65,22 @@ pub struct LogReport {
     pub tenant: String,
     /// Its generation.
     pub log: u32,
-    /// Its origin, as its first segment says.
+    /// Its origin, as the first of its files says.
     pub origin: Option<String>,
     /// All in all.
     pub verdict: Verdict,
-    /// Leaves under a valid signed checkpoint, whose root was recomputed from them.
+    /// Leaves under a valid signed checkpoint, whose root was recomputed from them. Those that expired are not counted.
     pub leaves_proven: u64,
     /// The root at that size, in base64 as in the checkpoint.
     pub root: Option<String>,
+    /// Leaves whose files expired. Nothing is known of them but hashes, which lead to the roots that were signed.
+    pub leaves_expired: u64,
     /// Leaves after the last checkpoint: read and consistent, but signed by nobody yet.
     pub leaves_unsigned: u64,
+    /// Files of the archive read.
+    pub archive_files: u64,
+    /// Tiles read: the hashes that outlive leaves.
+    pub tiles: u64,
     /// Segments read.
     pub segments: u64,
     /// Checkpoints whose signature and root are right.
@@ -90,7 +96,8 @@ pub struct LogReport {
 }
 
 impl LogReport {
-    pub(crate) fn new(tenant: &TenantId, log: LogNumber) -> LogReport {
+    /// Of a log of which nothing was read yet.
+    pub fn new(tenant: &TenantId, log: LogNumber) -> LogReport {
         LogReport {
             tenant: tenant.as_str().to_owned(),
             log: log.0,
@@ -98,7 +105,10 @@ impl LogReport {
             verdict: Verdict::CouldNotCheck,
             leaves_proven: 0,
             root: None,
+            leaves_expired: 0,
             leaves_unsigned: 0,
+            archive_files: 0,
+            tiles: 0,
             segments: 0,
             checkpoints: 0,
             manifests: 0,

@@ -5,7 +5,7 @@ use super::facts::{Alarm, Facts};
 use super::finding::{Finding, Findings, Outcome, could_not_check, listed, ok, problem};
 
 /// Those of infra/observability.yaml, by the words that end their names.
-pub(super) const ALARMS: [&str; 18] = [
+pub(super) const ALARMS: [&str; 31] = [
     "seal-late",
     "seal-behind",
     "seal-errors",
@@ -24,6 +24,19 @@ pub(super) const ALARMS: [&str; 18] = [
     "events-refused",
     "query-errors",
     "query-throttled",
+    "compact-errors",
+    "compaction-given-up",
+    "compaction-old",
+    "archive-overdue",
+    "reconcile-errors",
+    "reconciliation-given-up",
+    "reconciliation-old",
+    "records-missing",
+    "records-differing",
+    "archive-lost",
+    "tenant-behind",
+    "days-unproven",
+    "watchdog-errors",
 ];
 
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
@@ -163,7 +176,7 @@ mod tests {
             &examine(&facts),
             "silent",
             CouldNotCheck,
-            "1 of 18 are not judged by CloudWatch yet: `audit-batches-failed`",
+            "1 of 31 are not judged by CloudWatch yet: `audit-batches-failed`",
         );
         facts.alarms = Asked::Unread("AccessDenied".to_owned());
         for check in ["all there", "heard", "silent"] {

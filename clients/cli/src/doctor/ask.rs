@@ -5,6 +5,7 @@ use super::facts::{
     Alarm, Asked, Bucket, Configuration, Described, Expiry, Facts, Function, Head, Key, Lock, Log, Object,
     ObjectLock, Queue, QueuePair, Rule, Sample, Table, Tenants, Trigger, Ttl,
 };
+use super::functions::FUNCTIONS;
 use super::logs::UNSEALED_MS_MAX;
 use crate::cloud::Cloud;
 use aws_sdk_lambda::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
@@ -47,16 +48,20 @@ pub(super) async fn facts(cloud: &Cloud, trial: bool) -> Facts {
         table(cloud, "events"),
         table(cloud, "control"),
     );
-    let (key, spill, parking, functions, seal_triggers, drain_triggers, alarms, tenants) = tokio::join!(
-        key(cloud),
+    let (spill, parking, compaction, reconciliation) = tokio::join!(
         queue_pair(cloud, "spill"),
         queue_pair(cloud, "parking"),
-        functions(cloud),
+        queue_pair(cloud, "compaction"),
+        queue_pair(cloud, "reconciliation"),
+    );
+    let (seal_triggers, drain_triggers, compact_triggers, reconcile_triggers) = tokio::join!(
         triggers(cloud, "seal"),
         triggers(cloud, "drain"),
-        alarms(cloud),
-        tenants(cloud, now),
+        triggers(cloud, "compact"),
+        triggers(cloud, "reconcile"),
     );
+    let (key, functions, alarms, tenants) =
+        tokio::join!(key(cloud), functions(cloud), alarms(cloud), tenants(cloud, now));
     Facts {
         name: cloud.name.clone(),
         account: cloud.account.clone(),
@@ -71,9 +76,13 @@ pub(super) async fn facts(cloud: &Cloud, trial: bool) -> Facts {
         key,
         spill,
         parking,
+        compaction,
+        reconciliation,
         functions,
         seal_triggers,
         drain_triggers,
+        compact_triggers,
+        reconcile_triggers,
         alarms,
         tenants,
     }
@@ -384,7 +393,7 @@ async fn queue(cloud: &Cloud, what: &str) -> Asked<Queue> {
 async fn functions(cloud: &Cloud) -> Vec<(&'static str, Function)> {
     let lambda = aws_sdk_lambda::Client::new(&cloud.config);
     let mut found = Vec::new();
-    for what in ["ingest", "drain", "seal", "query"] {
+    for what in FUNCTIONS {
         let name = cloud.named(what);
         let (configuration, concurrency) = tokio::join!(
             lambda.get_function_configuration().function_name(&name).send(),
@@ -464,7 +473,7 @@ async fn tenants(cloud: &Cloud, now: Timestamp) -> Asked<Tenants> {
     // Those sealed last come first: their segments are sure to be locked still.
     let sealed_at = |looked: &Looked| looked.found.as_ref().map(|(_, head)| head.sealed_at);
     looked.sort_by_key(|looked| std::cmp::Reverse(sealed_at(looked)));
-    let places = Places::new(store.clone(), Arc::new(cloud.objects()));
+    let places = Places::new(store.clone(), store.clone(), Arc::new(cloud.objects()));
     let recent = now.minus_days(limits::SEGMENT_LOCK_DAYS - 1);
     for log in looked.iter_mut().take(SAMPLED_LOGS) {
         log.log.sample = match &log.found {

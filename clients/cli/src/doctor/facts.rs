@@ -50,10 +50,14 @@ pub(super) struct Facts {
     pub(super) key: Asked<Key>,
     pub(super) spill: QueuePair,
     pub(super) parking: QueuePair,
+    pub(super) compaction: QueuePair,
+    pub(super) reconciliation: QueuePair,
     /// By the word that ends their name.
     pub(super) functions: Vec<(&'static str, Function)>,
     pub(super) seal_triggers: Asked<Vec<Trigger>>,
     pub(super) drain_triggers: Asked<Vec<Trigger>>,
+    pub(super) compact_triggers: Asked<Vec<Trigger>>,
+    pub(super) reconcile_triggers: Asked<Vec<Trigger>>,
     pub(super) alarms: Asked<Vec<Alarm>>,
     pub(super) tenants: Asked<Tenants>,
 }

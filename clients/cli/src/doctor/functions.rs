@@ -4,6 +4,10 @@ use super::bucket::put_back;
 use super::facts::{Asked, Configuration, Facts, Trigger};
 use super::finding::{Finding, Findings, Outcome, could_not_check, ok, problem};
 
+/// Those of infra/api.yaml that run by themselves, by the words that end their names.
+pub(super) const FUNCTIONS: [&str; 7] =
+    ["ingest", "drain", "seal", "query", "compact", "reconcile", "watchdog"];
+
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings::of("functions");
     for (what, function) in &facts.functions {
@@ -23,9 +27,12 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
         format!("{} → seal", facts.named("events")),
         triggers(&facts.seal_triggers, |found| by_stream(found, stream.as_deref(), &facts.named("events"))),
     );
-    for (queue, function, asked) in
-        [("parking", "seal", &facts.seal_triggers), ("spill", "drain", &facts.drain_triggers)]
-    {
+    for (queue, function, asked) in [
+        ("parking", "seal", &facts.seal_triggers),
+        ("spill", "drain", &facts.drain_triggers),
+        ("compaction", "compact", &facts.compact_triggers),
+        ("reconciliation", "reconcile", &facts.reconcile_triggers),
+    ] {
         let source = format!(":{}", facts.named(queue));
         let by_queue =
             |found: &[Trigger]| one(found.iter().filter(|trigger| trigger.source.ends_with(&source)));
@@ -137,6 +144,21 @@ mod tests {
     }
 
     #[test]
+    fn the_list_is_that_of_the_template() {
+        let template = include_str!("../../../../infra/api.yaml");
+        let named = template
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("FunctionName: !Sub \"${InstallationName}-"));
+        let mut named: Vec<&str> = named.map(|rest| rest.trim_end_matches('"')).collect();
+        // Deployments alone call it.
+        named.retain(|name| *name != "setup");
+        let mut ours = FUNCTIONS.to_vec();
+        named.sort_unstable();
+        ours.sort_unstable();
+        assert_eq!(named, ours);
+    }
+
+    #[test]
     fn a_function_must_be_there_active_and_not_stopped() {
         let mut facts = facts();
         facts.functions[0].1.configuration = Asked::Absent("ResourceNotFoundException".to_owned());
@@ -167,12 +189,15 @@ mod tests {
         expect(&found, "audit-events → seal", Problem, "`Disabled`");
         expect(&found, "audit-spill → drain", Problem, "PROBLEM: Function call failed");
         expect(&found, "audit-parking → seal", Ok, "enabled");
+        expect(&found, "audit-reconciliation → reconcile", Ok, "enabled");
         facts.seal_triggers = Asked::Is(Vec::new());
         facts.drain_triggers = Asked::Unread("AccessDeniedException".to_owned());
+        facts.compact_triggers = facts.reconcile_triggers.clone();
         let found = examine(&facts);
         expect(&found, "audit-events → seal", Problem, "nothing calls it");
         expect(&found, "audit-parking → seal", Problem, "nothing calls it");
         expect(&found, "audit-spill → drain", CouldNotCheck, "AccessDeniedException");
+        expect(&found, "audit-compaction → compact", Problem, "nothing calls it");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::alarms::ALARMS;
 use super::facts::*;
 use super::finding::{Finding, State};
+use super::functions::FUNCTIONS;
 use stele::limits;
 use stele::time::Timestamp;
 
@@ -154,12 +155,18 @@ pub(super) fn facts() -> Facts {
         key: Asked::Is(Key { state: "Enabled".to_owned() }),
         spill: pair("audit-spill"),
         parking: pair("audit-parking"),
-        functions: ["ingest", "drain", "seal", "query"].map(|name| (name, function())).into(),
+        compaction: pair("audit-compaction"),
+        reconciliation: pair("audit-reconciliation"),
+        functions: FUNCTIONS.map(|name| (name, function())).into(),
         seal_triggers: Asked::Is(vec![
             trigger(STREAM),
             trigger("arn:aws:sqs:eu-central-1:123456789012:audit-parking"),
         ]),
         drain_triggers: Asked::Is(vec![trigger("arn:aws:sqs:eu-central-1:123456789012:audit-spill")]),
+        compact_triggers: Asked::Is(vec![trigger("arn:aws:sqs:eu-central-1:123456789012:audit-compaction")]),
+        reconcile_triggers: Asked::Is(vec![trigger(
+            "arn:aws:sqs:eu-central-1:123456789012:audit-reconciliation",
+        )]),
         alarms: Asked::Is(ALARMS.iter().map(alarm).collect()),
         tenants: Asked::Is(Tenants { looked_at: vec![log()], left_out: 0 }),
     }
@@ -189,9 +196,13 @@ pub(super) fn unread() -> Facts {
         key: no(),
         spill: pair(),
         parking: pair(),
-        functions: ["ingest", "drain", "seal", "query"].map(|name| (name, function())).into(),
+        compaction: pair(),
+        reconciliation: pair(),
+        functions: FUNCTIONS.map(|name| (name, function())).into(),
         seal_triggers: no(),
         drain_triggers: no(),
+        compact_triggers: no(),
+        reconcile_triggers: no(),
         alarms: no(),
         tenants: no(),
         ..facts()

@@ -6,10 +6,8 @@
 use super::bucket::mend;
 use super::facts::{Expiry, Facts, Rule};
 use super::finding::{Finding, Findings, Outcome, listed, ok, problem};
-use stele::layout::SEGMENTS;
+use stele::layout::{ARCHIVE, SEGMENTS};
 use stele::limits;
-
-const ARCHIVE: &str = "archive/";
 
 /// What a rule makes expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,12 +9,14 @@ use super::finding::{Finding, Findings, Outcome, could_not_check, ok, problem};
 use serde_json::Value;
 use stele::limits;
 
-/// A part of the bucket: a key as it might be, the days its objects are locked for when they arrive, who writes there.
+/// A part of the bucket: a key as it might be, the days its objects are locked for when they arrive, who writes there, and
+/// who may lengthen locks there.
 struct Place {
     prefix: &'static str,
     key: &'static str,
     lock_days: u32,
     writers: &'static [&'static str],
+    lockers: &'static [&'static str],
 }
 
 /// S3 counts whole days of what remains: a lock of n days may have n - 1 left when it arrives.
@@ -25,13 +27,15 @@ const PLACES: [Place; 6] = [
         prefix: "segments/",
         key: "segments/tenant_id=any/log=0/00000000000000000007.parquet",
         lock_days: limits::SEGMENT_LOCK_DAYS - 1,
-        writers: &["seal", "compact"],
+        writers: &["seal"],
+        lockers: &["seal", "compact", "reconcile"],
     },
     Place {
         prefix: "checkpoints/",
         key: "checkpoints/tenant_id=any/log=0/00000000000000000007",
         lock_days: PROOF_DAYS,
         writers: &["seal", "compact"],
+        lockers: &["seal", "compact"],
     },
     Place {
         prefix: "archive/",
@@ -39,15 +43,29 @@ const PLACES: [Place; 6] = [
         // A class counts from sealing, and a segment may wait for as long as it is locked.
         lock_days: limits::CLASSES_DAYS[0] - limits::SEGMENT_LOCK_DAYS,
         writers: &["compact"],
+        lockers: &["compact"],
     },
     Place {
         prefix: "tiles/",
-        key: "tiles/tenant_id=any/log=0/1/000",
+        key: "tiles/tenant_id=any/log=0/00000000000000000007.tiles",
         lock_days: PROOF_DAYS,
         writers: &["compact"],
+        lockers: &["compact"],
     },
-    Place { prefix: "keys/", key: "keys/0a1b2c3d.json", lock_days: PROOF_DAYS, writers: &["setup"] },
-    Place { prefix: "secrets/", key: "secrets/signing.wrapped", lock_days: PROOF_DAYS, writers: &["setup"] },
+    Place {
+        prefix: "keys/",
+        key: "keys/0a1b2c3d.json",
+        lock_days: PROOF_DAYS,
+        writers: &["setup"],
+        lockers: &["setup"],
+    },
+    Place {
+        prefix: "secrets/",
+        key: "secrets/signing.wrapped",
+        lock_days: PROOF_DAYS,
+        writers: &["setup"],
+        lockers: &["setup"],
+    },
 ];
 
 const PUTS: [&str; 2] = ["s3:PutObject", "s3:PutObjectRetention"];
@@ -84,7 +102,8 @@ fn all_denials(findings: &mut Findings, policy: &Policy, facts: &Facts) {
         lock_mode(&insists_on("COMPLIANCE"), &insists_on("GOVERNANCE"), facts.trial),
     );
 
-    let short = policy.open_places(&bucket, &PUTS, &|place, tests| {
+    // A lock may be lengthened by little; shortened it can't be.
+    let short = policy.open_places(&bucket, &["s3:PutObject"], &|place, tests| {
         only(tests, &["NumericLessThan"], "s3:object-lock-remaining-retention-days")
             .is_some_and(|values| least(values) >= Some(place.lock_days))
     });
@@ -98,8 +117,9 @@ fn all_denials(findings: &mut Findings, policy: &Policy, facts: &Facts) {
 
     findings.add("policy: writers", writers(policy, facts, &bucket));
 
-    let tagging = open(&["s3:PutObjectTagging"], &|tests| only_roles(tests, facts, &["compact"]));
-    let fine = "what lifecycle goes by is denied to everybody but `compact`";
+    let marks = ["s3:PutObjectTagging", "s3:PutObjectVersionTagging", "s3:PutObjectLegalHold"];
+    let tagging = open(&marks, &|tests| only_roles(tests, facts, &["compact"]));
+    let fine = "tags, which lifecycle goes by, and legal holds are denied to everybody but `compact`";
     findings.add("policy: tags", denied(&tagging, fine));
 }
 
@@ -134,12 +154,15 @@ fn tls(policy: &Policy, bucket: &str) -> Outcome {
 fn writers(policy: &Policy, facts: &Facts, bucket: &str) -> Outcome {
     let foreign = |place: &Place, tests: &[Test]| only_roles(tests, facts, place.writers);
     let mut open = policy.open_places(bucket, &["s3:PutObject"], &foreign);
+    let locking = |place: &Place, tests: &[Test]| only_roles(tests, facts, place.lockers);
+    open.extend(policy.open_places(bucket, &["s3:PutObjectRetention"], &locking));
+    open.dedup();
     if !policy.denies_all(&["s3:PutObject"], &format!("{bucket}/elsewhere/x"), &<[Test]>::is_empty) {
         open.push("anything else");
     }
     match open.is_empty() {
-        true => ok("each prefix is written by its own function alone, and nothing beside them"),
-        false => problem(format!("others may write to `{}`", open.join("`, `")), mend()),
+        true => ok("each prefix is written and locked by its own functions alone, and nothing beside them"),
+        false => problem(format!("others may write or lock in `{}`", open.join("`, `")), mend()),
     }
 }
 
@@ -340,6 +363,8 @@ mod tests {
             ("ArchiveIsLockedForTheShortestClass", "policy: short locks"),
             ("ProofsAreLockedForTheLongestClass", "policy: short locks"),
             ("OnlySealWritesTheLog", "policy: writers"),
+            ("OnlySealCompactAndReconcileLockTheLog", "policy: writers"),
+            ("OnlySealAndCompactPublish", "policy: writers"),
             ("OnlyCompactWritesTheArchive", "policy: writers"),
             ("OnlySetupWritesKeys", "policy: writers"),
             ("NothingElseIsWritten", "policy: writers"),
@@ -381,6 +406,13 @@ mod tests {
             // Somebody else's role.
             ("123456789012:role/audit-setup", "123456789012:role/other-setup", "policy: writers"),
             ("123456789012:role/audit-seal", "123456789012:role/*", "policy: writers"),
+            // Whoever writes without a need to.
+            (
+                r#""aws:PrincipalArn": "arn:aws:iam::123456789012:role/audit-seal""#,
+                r#""aws:PrincipalArn": ["arn:aws:iam::123456789012:role/audit-seal", "arn:aws:iam::123456789012:role/audit-compact"]"#,
+                "policy: writers",
+            ),
+            ("\"s3:PutObjectVersionTagging\", ", "", "policy: tags"),
             (
                 "\"aws:PrincipalAccount\": \"123456789012\"",
                 "\"aws:PrincipalAccount\": \"210987654321\"",

@@ -7,17 +7,29 @@ use crate::show::counted;
 
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings::of("queues");
-    examine_pair(&mut findings, facts, "spill", "drain", &facts.spill);
-    examine_pair(&mut findings, facts, "parking", "seal", &facts.parking);
+    let pairs = [
+        ("spill", "drain", "spill-given-up", &facts.spill),
+        ("parking", "seal", "parked-given-up", &facts.parking),
+        ("compaction", "compact", "compaction-given-up", &facts.compaction),
+        ("reconciliation", "reconcile", "reconciliation-given-up", &facts.reconciliation),
+    ];
+    for (what, function, anchor, pair) in pairs {
+        examine_pair(&mut findings, facts, what, (function, anchor), pair);
+    }
     findings.into_list()
 }
 
-fn examine_pair(findings: &mut Findings, facts: &Facts, what: &str, function: &str, pair: &QueuePair) {
+fn examine_pair(
+    findings: &mut Findings,
+    facts: &Facts,
+    what: &str,
+    (function, anchor): (&str, &str),
+    pair: &QueuePair,
+) {
     let (name, dead) = (facts.named(what), facts.named(&format!("{what}-dead")));
     let absent = || problem("there is no such queue", "deploy infra/api.yaml");
     findings.add(name.clone(), pair.queue.judge(absent, |queue| ok(waiting(queue))));
     findings.add(format!("{name}: redrive"), pair.queue.judge(absent, |queue| redrive(queue, &dead)));
-    let anchor = if what == "spill" { "spill-given-up" } else { "parked-given-up" };
     findings.add(dead, pair.dead.judge(absent, |queue| given_up(queue, &facts.named(function), anchor)));
 }
 
@@ -40,11 +52,11 @@ fn redrive(queue: &Queue, dead: &str) -> Outcome {
             ok(format!("to `{dead}` after {}", counted(*tries, "try").replace("trys", "tries")))
         }
         Some((target, _)) => problem(format!("to `{target}`"), put_back("api.yaml")),
-        None => problem("none: what can't be worked on is lost after 14 days", put_back("api.yaml")),
+        None => problem("none: what can't be worked on is lost in the end", put_back("api.yaml")),
     }
 }
 
-/// Nothing there was stored or sealed, though it was acknowledged.
+/// Events there were not stored or not sealed, though they were acknowledged; errands there were not run.
 fn given_up(queue: &Queue, function: &str, anchor: &str) -> Outcome {
     match queue.waiting + queue.in_flight {
         0 => ok("empty"),
@@ -76,6 +88,11 @@ mod tests {
         expect(&found, "audit-spill: redrive", Ok, "after 1000 tries");
         expect(&found, "audit-spill-dead", Problem, "about 1 message given up");
         expect(&found, "audit-parking-dead", Ok, "empty");
+        facts.compaction.dead = Asked::Is(Queue { waiting: 2, ..queue("audit-compaction-dead") });
+        let found = examine(&facts);
+        expect(&found, "audit-compaction-dead", Problem, "about 2 messages given up");
+        let finding = found.iter().find(|finding| finding.check == "audit-compaction-dead").unwrap();
+        assert!(finding.outcome.mend.as_ref().unwrap().contains("runbook.md#compaction-given-up"));
     }
 
     #[test]

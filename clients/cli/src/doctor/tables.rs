@@ -29,7 +29,7 @@ fn examine_one(findings: &mut Findings, name: &str, table: &Table, is_of_events:
         }
         false => add("stream", described.judge(absent, |table| no_stream(name, table))),
     }
-    add("time to live", table.ttl.judge(absent, |ttl| time_to_live(name, ttl)));
+    add("time to live", table.ttl.judge(absent, |ttl| time_to_live(name, ttl, is_of_events)));
     add("point-in-time recovery", table.recovery.judge(absent, |status| recovery(name, status)));
 }
 
@@ -114,7 +114,7 @@ fn indexes(table: &Described) -> Outcome {
     }
 }
 
-fn time_to_live(name: &str, ttl: &Ttl) -> Outcome {
+fn time_to_live(name: &str, ttl: &Ttl, is_of_events: bool) -> Outcome {
     let turn_on = || {
         format!(
             "`aws dynamodb update-time-to-live --table-name {name} --time-to-live-specification \
@@ -128,6 +128,13 @@ fn time_to_live(name: &str, ttl: &Ttl) -> Outcome {
             format!("turn it off, then {}", turn_on()),
         ),
         "ENABLING" => could_not_check("it is being turned on: ask again in an hour"),
+        _ if is_of_events => problem(
+            "off: nothing is ever forgotten, and all of it is paid for",
+            format!(
+                "infra/runbook.md#days-unproven: the watchdog turns it off while days are not proven; then {}",
+                turn_on()
+            ),
+        ),
         _ => problem("off: nothing is ever forgotten, and all of it is paid for", turn_on()),
     }
 }
@@ -181,6 +188,8 @@ mod tests {
             "`by_actor` is missing; `by_resource` is `DELETING`",
         );
         expect(&found, "audit-events: time to live", Problem, "off");
+        let ttl = found.iter().find(|finding| finding.check == "audit-events: time to live").unwrap();
+        assert!(ttl.outcome.mend.as_ref().unwrap().contains("runbook.md#days-unproven"));
         expect(&found, "audit-events: point-in-time recovery", Problem, "off");
     }
 

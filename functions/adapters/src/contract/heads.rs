@@ -11,6 +11,7 @@ pub async fn suite(store: &dyn Heads, name: &str) {
     a_head_advances_from_what_was_read(store, name).await;
     of_concurrent_advances_one_wins(store, name).await;
     the_index_is_read_backwards(store, name).await;
+    the_index_is_read_forwards_and_forgotten_from_its_beginning(store, name).await;
     logs_and_tenants_are_apart(store, name).await;
 }
 
@@ -68,6 +69,29 @@ pub async fn the_index_is_read_backwards(store: &dyn Heads, name: &str) {
         store.drop_index(&tenant, LeafIndex::new(10)).await.expect("a drop");
         assert_eq!(below(u64::MAX, 10).await, [9, 0]);
     }
+}
+
+/// From a leaf on; what ends at a size or below goes, earliest first, in steps.
+pub async fn the_index_is_read_forwards_and_forgotten_from_its_beginning(store: &dyn Heads, name: &str) {
+    let tenant = tenant(&format!("{name}.forward"));
+    let from = async |leaf, limit| {
+        let entries = store.index_from(&tenant, LeafIndex::new(leaf), limit).await.expect("entries");
+        entries.iter().map(|e| e.first.to_u64()).collect::<Vec<u64>>()
+    };
+    assert!(from(0, 10).await.is_empty());
+    assert_eq!(store.forget_index(&tenant, TreeSize::new(9), 10).await.expect("nothing"), 0);
+    for (first, end) in [(9, 10), (0, 4), (10, 99), (4, 9)] {
+        store.put_index(&tenant, &index_entry(first, end)).await.expect("an entry");
+    }
+    assert_eq!(from(0, 10).await, [0, 4, 9, 10]);
+    assert_eq!(from(4, 2).await, [4, 9]);
+    assert_eq!(from(5, 10).await, [9, 10]);
+    assert_eq!(from(11, 10).await, Vec::<u64>::new());
+    assert_eq!(store.forget_index(&tenant, TreeSize::new(50), 1).await.expect("one"), 1);
+    assert_eq!(from(0, 10).await, [4, 9, 10]);
+    assert_eq!(store.forget_index(&tenant, TreeSize::new(98), 10).await.expect("two"), 2);
+    assert_eq!(store.forget_index(&tenant, TreeSize::new(98), 10).await.expect("none"), 0);
+    assert_eq!(from(0, 10).await, [10]);
 }
 
 /// Another generation of the log and a tenant whose name begins alike.

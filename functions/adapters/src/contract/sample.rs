@@ -1,8 +1,10 @@
 //! Small valid values for the suites and for the round-trip tests of stored kinds.
 
 use stele::access::{ApiKey, Scope, Shards, Tenant, TenantRecord};
+use stele::archive::ArchiveEntry;
 use stele::id::{EventId, TenantId};
 use stele::record::Record;
+use stele::retention::{Class, LegalHold};
 use stele::segment::{Head, IndexEntry, Published};
 use stele::time::Timestamp;
 use stele::tlog::checkpoint::Origin;
@@ -106,5 +108,41 @@ pub fn index_entry(first: u64, end: u64) -> IndexEntry {
         sealed_at: at(end + 2),
         version: "v1".to_owned(),
         sha256: Hash::of(&first.to_be_bytes()),
+    }
+}
+
+/// The entry of a file of the archive with leaves [first, end).
+pub fn archive_entry(first: u64, end: u64) -> ArchiveEntry {
+    let at = |n: u64| Timestamp::from_ms(1_767_225_600_000 + n);
+    ArchiveEntry {
+        first: LeafIndex::new(first),
+        end: TreeSize::new(end),
+        sealed_first: at(end + 2),
+        sealed_last: at(end + 3),
+        received_min: at(first),
+        received_max: at(end),
+        running_received_max: at(end + 1),
+        id_min: EventId::first_at(at(first)),
+        id_max: EventId::last_at(at(end)),
+        bytes: 1000 * (end - first),
+        version: "v1".to_owned(),
+        sha256: Hash::of(&first.to_be_bytes()),
+        class: Class::default(),
+        expired: None,
+    }
+}
+
+/// An open hold on the year 2026.
+pub fn legal_hold(id: &str) -> LegalHold {
+    LegalHold {
+        id: id.to_owned(),
+        from_ms: Some(1_767_225_600_000),
+        to_ms: Some(1_798_761_600_000),
+        reason: "case 4711".to_owned(),
+        placed_ms: 1_767_225_600_000,
+        placed_by: "k1".to_owned(),
+        enforcement: 1,
+        released_ms: None,
+        released_by: None,
     }
 }

@@ -17,7 +17,8 @@ use stele::time::Timestamp;
 use stele::tlog::hash::{LeafIndex, TreeSize};
 use stele::{Code, Error, Result};
 
-const FREE: &str = "attribute_not_exists(pk)";
+/// Nothing is stored under the key.
+pub(super) const FREE: &str = "attribute_not_exists(pk)";
 /// How often a revocation that met another change is tried.
 const REVOKE_ATTEMPTS: u32 = 5;
 /// Keys read at a time for a listing.
@@ -223,6 +224,28 @@ impl Heads for DynamoStore {
             .consistent_read(true);
         let items = self.query_pages("reading the segment index", query, limit).await?;
         items.iter().map(index_entry::decode).collect()
+    }
+
+    async fn index_from(&self, tenant: &Tenant, from: LeafIndex, limit: usize) -> Result<Vec<IndexEntry>> {
+        let query = self
+            .query_partition(&self.control_table, "pk", index_entry::partition(tenant))
+            .key_condition_expression("#pk = :pk AND sk >= :from")
+            .expression_attribute_values(":from", s(index_entry::position(from.to_u64())))
+            .consistent_read(true);
+        let items = self.query_pages("reading the segment index", query, limit).await?;
+        items.iter().map(index_entry::decode).collect()
+    }
+
+    async fn forget_index(&self, tenant: &Tenant, until: TreeSize, limit: usize) -> Result<usize> {
+        let entries = self.index_from(tenant, LeafIndex::ZERO, limit).await?;
+        let old = entries.iter().take_while(|entry| entry.end <= until).map(|entry| entry.first);
+        let old: Vec<LeafIndex> = old.collect();
+        for first in &old {
+            let key = index_entry::key(tenant, *first);
+            let delete = self.client.delete_item().table_name(&self.control_table).set_key(Some(key));
+            delete.send().await.map_err(|e| failed("forgetting entries of the segment index", e))?;
+        }
+        Ok(old.len())
     }
 
     async fn drop_index(&self, tenant: &Tenant, from: LeafIndex) -> Result<()> {

@@ -14,11 +14,18 @@ pub(super) fn key(id: &TenantId) -> Item {
     item([("pk", s(PARTITION)), ("sk", s(id.as_str()))])
 }
 
+/// The key of what a record is written under.
+pub(super) fn key_of(record: &TenantRecord) -> Item {
+    item([("pk", s(PARTITION)), ("sk", s(record.tenant_id.as_str()))])
+}
+
 /// The item.
 pub(super) fn encode(record: &TenantRecord) -> Result<Item> {
     let json = serde_json::to_string(record)
         .map_err(|e| Error::new(Code::Internal, "writing a tenant's record").with_source(e))?;
-    Ok(item([("pk", s(PARTITION)), ("sk", s(record.tenant_id.as_str())), ("json", s(json))]))
+    let mut item = key_of(record);
+    item.insert("json".to_owned(), s(json));
+    Ok(item)
 }
 
 /// The record of an item.

@@ -1,5 +1,5 @@
 //! Segments as Parquet files: the exact bytes of each leaf, and typed columns beside them for engines that
-//! search. The same input gives the same file.
+//! search. The same input gives the same file. The archive's files, with the same columns, are in [`archive`].
 //!
 //! The columns are an index derived from the leaves. Reading holds every one of them against its leaf, the
 //! leaves against the tree in the header, and believes nothing else; whether the header is the log's is for
@@ -9,6 +9,7 @@
 //! Parquet's page checksums are not written: the library can't, and the hashes above cover more.
 
 mod header;
+pub mod archive;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
@@ -61,7 +62,9 @@ const TEXTS_FROM: usize = 5;
 enum Values {
     /// Few different ones.
     Repeated,
-    /// Mostly different ones.
+    /// One for some events in a row. Not in the archive.
+    Session,
+    /// Mostly different ones. Not in the archive.
     Unique,
 }
 
@@ -88,7 +91,7 @@ macro_rules! nullable {
 }
 
 /// The text columns, in order.
-const TEXTS: [Text; 18] = [
+static TEXTS: [Text; 18] = [
     required!(action, Repeated),
     required!(outcome, Repeated),
     nullable!(reason, Repeated),
@@ -101,7 +104,7 @@ const TEXTS: [Text; 18] = [
     nullable!(resource_name, Repeated),
     nullable!(ip, Repeated),
     nullable!(user_agent, Repeated),
-    nullable!(session_id, Repeated),
+    nullable!(session_id, Session),
     nullable!(request_id, Unique),
     nullable!(trace_id, Unique),
     nullable!(external_id, Unique),
@@ -113,7 +116,10 @@ const TEXTS: [Text; 18] = [
 /// few values never pay back.
 const COMPRESSED_THROUGHOUT_BYTES: usize = 32 * 1024;
 
-static ARROW_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+static ARROW_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| arrow_schema(TEXTS.iter()));
+
+/// The columns of a file with some of the texts.
+fn arrow_schema(texts: impl Iterator<Item = &'static Text>) -> SchemaRef {
     let time = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let mut fields = vec![
         Field::new("leaf", DataType::Binary, false),
@@ -122,9 +128,9 @@ static ARROW_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("occurred_at", time(), false),
         Field::new("received_at", time(), false),
     ];
-    fields.extend(TEXTS.iter().map(|text| Field::new(text.name, DataType::Utf8, text.nullable)));
+    fields.extend(texts.map(|text| Field::new(text.name, DataType::Utf8, text.nullable)));
     Arc::new(Schema::new(fields))
-});
+}
 
 static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
     let column = |name: &str| ColumnPath::from(name);
@@ -229,7 +235,7 @@ pub fn decode_segment(tenant: &TenantId, key: &str, bytes: Bytes) -> Result<Segm
         file.is_at_home(tenant)?;
         let mut records = Vec::new();
         file.rows(ProjectionMask::all(), |batch| {
-            let columns = StoredColumns::of(key, batch)?;
+            let columns = StoredColumns::of(key, TEXTS.iter(), batch)?;
             for row in 0..batch.num_rows() {
                 let index = file.header.first().plus(records.len() as u64);
                 let index = index.ok_or_else(|| Error::corrupt(key, "a leaf index", "one beyond 2^64"))?;
@@ -250,14 +256,17 @@ pub fn decode_leaves(key: &str, bytes: Bytes) -> Result<(SegmentHeader, Vec<Byte
         let file = SegmentFile::open(key, bytes)?;
         let mut leaves = Vec::new();
         file.rows(file.only(LEAF), |batch| {
-            let column = column::<BinaryArray>(key, batch, 0)?;
-            let values = Bytes::from_owner(column.values().clone());
-            let ends = column.value_offsets().windows(2);
-            leaves.extend(ends.map(|pair| values.slice(pair[0] as usize..pair[1] as usize)));
+            leaves.extend(leaves_of(column(key, batch, 0)?));
             Ok(())
         })?;
         Ok((file.header, leaves))
     })
+}
+
+/// The values of a leaf column, which share its memory.
+fn leaves_of(column: &BinaryArray) -> impl Iterator<Item = Bytes> {
+    let values = Bytes::from_owner(column.values().clone());
+    column.value_offsets().windows(2).map(move |pair| values.slice(pair[0] as usize..pair[1] as usize))
 }
 
 /// Reads the header and the ids alone, in leaf order: enough to tell what is sealed. They are not held against
@@ -268,7 +277,7 @@ pub fn decode_ids(key: &str, bytes: Bytes) -> Result<(SegmentHeader, Vec<EventId
         let mut ids = Vec::new();
         file.rows(file.only(ID), |batch| {
             for id in column::<StringArray>(key, batch, 0)?.iter().map(Option::unwrap_or_default) {
-                ids.push(EventId::parse(id).ok_or_else(|| Error::corrupt(key, "an id", format!("`{id}`")))?);
+                ids.push(id_of(key, id)?);
             }
             Ok(())
         })?;
@@ -276,17 +285,21 @@ pub fn decode_ids(key: &str, bytes: Bytes) -> Result<(SegmentHeader, Vec<EventId
     })
 }
 
+fn id_of(key: &str, text: &str) -> Result<EventId> {
+    EventId::parse(text).ok_or_else(|| Error::corrupt(key, "an id", format!("`{text}`")))
+}
+
 /// Runs a decoder. The Parquet library answers most broken files with an error and some with a panic; a broken
 /// file is not a fault of ours, and its reader must live to say so.
 fn contained<T>(key: &str, decode: impl FnOnce() -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(done) => done,
-        Err(_) => Err(Error::corrupt(key, "a segment's Parquet file", "one that stops its reader")),
+        Err(_) => Err(Error::corrupt(key, "a Parquet file", "one that stops its reader")),
     }
 }
 
 fn unreadable(key: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::corrupt(key, "a segment's Parquet file", format!("one that can't be read: {e}")).with_source(e)
+    Error::corrupt(key, "a Parquet file", format!("one that can't be read: {e}")).with_source(e)
 }
 
 /// A segment's file whose footer has been read and found to be ours.
@@ -304,13 +317,7 @@ impl<'a> SegmentFile<'a> {
         let metadata = ArrowReaderMetadata::load(&bytes, options).map_err(|e| unreadable(key, e))?;
         let parquet = metadata.metadata();
         let file = parquet.file_metadata();
-        let schema = schema_text(file.schema());
-        if schema != SCHEMA {
-            let lines = SCHEMA.lines().map(Some).chain(repeat(None)).zip(schema.lines());
-            let other = lines.into_iter().find(|(ours, found)| *ours != Some(*found));
-            let other = other.map_or("fewer columns", |(_, found)| found.trim());
-            return Err(Error::corrupt(key, "the schema of segments", format!("`{other}`")));
-        }
+        check_schema(key, SCHEMA, file.schema())?;
         let header = header::decode(key, file.key_value_metadata())?;
         let leaves = header.first().leaves_until(header.end()).unwrap_or_default();
         let rows: Vec<i64> = parquet.row_groups().iter().map(|group| group.num_rows()).collect();
@@ -367,12 +374,24 @@ fn schema_text(schema: &parquet::schema::types::Type) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// Checks that a file has the columns it must have.
+fn check_schema(key: &str, expected: &str, schema: &parquet::schema::types::Type) -> Result<()> {
+    let schema = schema_text(schema);
+    if schema == expected {
+        return Ok(());
+    }
+    let lines = expected.lines().map(Some).chain(repeat(None)).zip(schema.lines());
+    let other = lines.into_iter().find(|(ours, found)| *ours != Some(*found));
+    let other = other.map_or("fewer columns", |(_, found)| found.trim());
+    Err(Error::corrupt(key, "the schema of our files", format!("`{other}`")))
+}
+
 fn column<'a, T: 'static>(key: &str, batch: &'a RecordBatch, place: usize) -> Result<&'a T> {
     let column = batch.columns().get(place).and_then(|column| column.as_any().downcast_ref());
     column.ok_or_else(|| Error::corrupt(key, format!("column {place} of its type"), "another"))
 }
 
-/// All columns of some rows.
+/// All columns of some rows, of a segment or of a file of the archive.
 struct StoredColumns<'a> {
     leaf: &'a BinaryArray,
     leaves: Bytes,
@@ -380,13 +399,17 @@ struct StoredColumns<'a> {
     id: &'a StringArray,
     occurred_at: &'a TimestampMillisecondArray,
     received_at: &'a TimestampMillisecondArray,
-    texts: Vec<&'a StringArray>,
+    texts: Vec<(&'static Text, &'a StringArray)>,
 }
 
 impl<'a> StoredColumns<'a> {
-    fn of(key: &str, batch: &'a RecordBatch) -> Result<StoredColumns<'a>> {
+    fn of(
+        key: &str,
+        texts: impl Iterator<Item = &'static Text>,
+        batch: &'a RecordBatch,
+    ) -> Result<StoredColumns<'a>> {
         let leaf: &BinaryArray = column(key, batch, LEAF)?;
-        let texts = (0..TEXTS.len()).map(|place| column(key, batch, TEXTS_FROM + place));
+        let texts = (TEXTS_FROM..).zip(texts).map(|(place, text)| Ok((text, column(key, batch, place)?)));
         Ok(StoredColumns {
             leaf,
             leaves: Bytes::from_owner(leaf.values().clone()),
@@ -429,7 +452,7 @@ impl<'a> StoredColumns<'a> {
             return differs("id", record.id.to_string(), self.id.value(row).to_owned());
         }
         let columns = Columns::of(&record.leaf)?;
-        for (text, stored) in TEXTS.iter().zip(&self.texts) {
+        for (text, stored) in &self.texts {
             let expected = (text.of)(&columns);
             let found = stored.is_valid(row).then(|| stored.value(row));
             if expected != found {

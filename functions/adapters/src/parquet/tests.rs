@@ -196,7 +196,7 @@ fn another_schema_is_corrupt() {
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), None).unwrap();
     writer.write(&RecordBatch::try_new(schema, vec![column]).unwrap()).unwrap();
     let detail = is_corrupt(decode(writer.into_inner().unwrap().into()));
-    assert!(detail.contains("the schema of segments"), "{detail}");
+    assert!(detail.contains("the schema of our files"), "{detail}");
 }
 
 #[test]

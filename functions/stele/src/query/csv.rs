@@ -67,7 +67,9 @@ pub fn csv_row(record: &Record, integrity: Integrity, out: &mut Vec<u8>) -> Resu
             columns.metadata.unwrap_or_default().to_owned(),
             match integrity {
                 Integrity::Recorded => String::new(),
-                Integrity::Sealed { leaf_index, .. } => leaf_index.to_string(),
+                Integrity::Sealed { leaf_index, .. } | Integrity::Archived { leaf_index, .. } => {
+                    leaf_index.to_string()
+                }
             },
         ]
         .map(Cow::Owned),

@@ -10,6 +10,8 @@ pub mod note;
 pub mod checkpoint;
 pub mod manifest;
 pub mod proof;
+pub mod range;
+pub mod tiles;
 pub mod portable;
 pub mod cosignature;
 
@@ -18,4 +20,5 @@ pub use hash::{Hash, LeafIndex, TreeSize, empty_root, leaf_hash, node_hash};
 pub use manifest::{Manifest, ManifestObject};
 pub use note::{BodyError, KeyId, KeyName, Note, NoteError, NoteSignature, Signer, VerifierKey};
 pub use proof::{ProofError, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
+pub use tiles::{Tiles, TilesBuilder, TilesError};
 pub use tree::RightEdge;

@@ -1,0 +1,291 @@
+//! Compact ranges: the perfect subtrees that leaves `[first, end)` of a tree are made of. What is left of leaves that
+//! are gone: ranges that follow each other join, and a right edge and the range after it give every later root and
+//! the proof that the one tree grew out of the other.
+
+use super::hash::{Hash, TreeSize, node_hash};
+use super::tree::RightEdge;
+
+/// The hashes of the largest aligned perfect subtrees of `[first, end)`, from left to right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactRange {
+    first: TreeSize,
+    end: TreeSize,
+    nodes: Vec<Node>,
+}
+
+/// The root of a perfect subtree: its leaves are `index << level .. (index + 1) << level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Node {
+    level: u32,
+    index: u64,
+    hash: Hash,
+}
+
+impl Node {
+    fn first(&self) -> u64 {
+        self.index << self.level
+    }
+}
+
+impl CompactRange {
+    /// The range without leaves that begins at a size.
+    pub const fn empty(at: TreeSize) -> CompactRange {
+        CompactRange { first: at, end: at, nodes: Vec::new() }
+    }
+
+    /// From what [`CompactRange::hashes`] gave; `None` if their number does not fit.
+    pub fn from_parts(first: TreeSize, end: TreeSize, hashes: Vec<Hash>) -> Option<CompactRange> {
+        let places = places(first.to_u64(), end.to_u64())?;
+        if places.len() != hashes.len() {
+            return None;
+        }
+        let nodes = places.into_iter().zip(hashes).map(|((level, index), hash)| Node { level, index, hash });
+        Some(CompactRange { first, end, nodes: nodes.collect() })
+    }
+
+    /// Where it begins.
+    pub const fn first(&self) -> TreeSize {
+        self.first
+    }
+
+    /// Where it ends.
+    pub const fn end(&self) -> TreeSize {
+        self.end
+    }
+
+    /// The subtrees' roots, from left to right.
+    pub fn hashes(&self) -> impl Iterator<Item = Hash> + '_ {
+        self.nodes.iter().map(|node| node.hash)
+    }
+
+    /// Appends a leaf by its hash.
+    pub fn append(&mut self, leaf: Hash) {
+        let index = self.end.to_u64();
+        self.end = self.end.plus(1).expect("2^63 leaves can't be appended");
+        self.push(Node { level: 0, index, hash: leaf });
+    }
+
+    /// Appends the range that follows; `None`, and nothing changed, if another does.
+    #[must_use]
+    pub fn join(&mut self, next: &CompactRange) -> Option<()> {
+        if next.first != self.end {
+            return None;
+        }
+        for node in &next.nodes {
+            self.push(*node);
+        }
+        self.end = next.end;
+        Some(())
+    }
+
+    /// The part of it that begins at a size where one of its subtrees begins, or that is its end.
+    pub(super) fn since(&self, size: u64) -> CompactRange {
+        let nodes = self.nodes.iter().filter(|node| node.first() >= size).copied().collect();
+        CompactRange { first: TreeSize::new(size), end: self.end, nodes }
+    }
+
+    /// Adds a node at the end and merges what it completes.
+    fn push(&mut self, mut node: Node) {
+        while node.index % 2 == 1
+            && let Some(left) = self.nodes.last().copied()
+            && left.level == node.level
+            && left.index + 1 == node.index
+        {
+            self.nodes.pop();
+            node = Node {
+                level: node.level + 1,
+                index: node.index / 2,
+                hash: node_hash(&left.hash, &node.hash),
+            };
+        }
+        self.nodes.push(node);
+    }
+
+    /// The hash of a node, where this range holds it whole or in parts: the subtree over the leaves
+    /// `index << level ..`, cut off at the range's end as the tree of that size has it.
+    fn cut_off(&self, first: u64) -> Option<Hash> {
+        let from = self.nodes.iter().position(|node| node.first() == first)?;
+        self.nodes[from..].iter().rev().map(|node| node.hash).reduce(|right, left| node_hash(&left, &right))
+    }
+
+    /// The hash of the perfect subtree at a level and index, if this range holds it.
+    fn perfect(&self, level: u32, index: u64) -> Option<Hash> {
+        self.nodes.iter().find(|node| (node.level, node.index) == (level, index)).map(|node| node.hash)
+    }
+}
+
+impl RightEdge {
+    /// The edge as the range from the first leaf.
+    pub fn to_range(&self) -> CompactRange {
+        CompactRange::from_parts(TreeSize::ZERO, self.size(), self.hashes().to_vec())
+            .expect("an edge has one hash for each bit of its size")
+    }
+
+    /// The edge after a range that follows it; `None` if another does.
+    pub fn followed_by(&self, range: &CompactRange) -> Option<RightEdge> {
+        let mut whole = self.to_range();
+        whole.join(range)?;
+        RightEdge::from_parts(whole.end, whole.nodes.into_iter().map(|node| node.hash).collect())
+    }
+}
+
+/// The consistency proof from a tree to what it became by a range (RFC 6962 §2.1.2). `None` if the range does not follow,
+/// or the earlier tree is empty.
+pub fn consistency_proof_from(earlier: &RightEdge, range: &CompactRange) -> Option<Vec<Hash>> {
+    let (old, new) = (earlier.size().to_u64(), range.end.to_u64());
+    if old == 0 || range.first != earlier.size() {
+        return None;
+    }
+    if old == new {
+        return Some(Vec::new());
+    }
+    // The smallest perfect subtree at the old tree's right edge: all above it on the way to the root is new.
+    let left = earlier.to_range();
+    let mut node = *left.nodes.last()?;
+    let mut proof = Vec::new();
+    if !old.is_power_of_two() {
+        proof.push(node.hash);
+    }
+    climb(&mut node, new, &mut proof, &left, range)?;
+    Some(proof)
+}
+
+/// The inclusion proof of a leaf in the tree of `[0, before ‖ own ‖ after)`, where `own` are the leaf hashes of `[before, …)`
+/// (RFC 6962 §2.1.1). `None` if the parts do not follow each other or do not hold the leaf.
+pub fn inclusion_proof_from(
+    before: &RightEdge,
+    own: &[Hash],
+    after: &CompactRange,
+    leaf: super::hash::LeafIndex,
+) -> Option<Vec<Hash>> {
+    let place = usize::try_from(leaf.to_u64().checked_sub(before.size().to_u64())?).ok()?;
+    own.get(place)?;
+    let mut left = before.to_range();
+    own[..place].iter().for_each(|hash| left.append(*hash));
+    let mut right = CompactRange::empty(leaf.size_after());
+    own[place + 1..].iter().for_each(|hash| right.append(*hash));
+    right.join(after)?;
+    let mut proof = Vec::new();
+    let mut node = Node { level: 0, index: leaf.to_u64(), hash: own[place] };
+    climb(&mut node, right.end.to_u64(), &mut proof, &left, &right)?;
+    Some(proof)
+}
+
+/// Collects the siblings from a node up to the root of a tree of `size` leaves.
+fn climb(
+    node: &mut Node,
+    size: u64,
+    proof: &mut Vec<Hash>,
+    left: &CompactRange,
+    right: &CompactRange,
+) -> Option<()> {
+    while node.level < 63 && (1_u64 << node.level) < size {
+        if node.index % 2 == 1 {
+            proof.push(left.perfect(node.level, node.index - 1)?);
+        } else {
+            let sibling = Node { index: node.index + 1, ..*node };
+            if sibling.first() < size {
+                let hash = match right.perfect(sibling.level, sibling.index) {
+                    Some(hash) => hash,
+                    None => right.cut_off(sibling.first())?,
+                };
+                proof.push(hash);
+            }
+        }
+        *node = Node { level: node.level + 1, index: node.index / 2, hash: node.hash };
+    }
+    Some(())
+}
+
+/// How many hashes the range between two sizes has; none if the sizes are no range's.
+pub(super) fn hash_count(first: TreeSize, end: TreeSize) -> usize {
+    places(first.to_u64(), end.to_u64()).map_or(0, |places| places.len())
+}
+
+/// Levels and indexes of the perfect subtrees of `[first, end)`.
+fn places(first: u64, end: u64) -> Option<Vec<(u32, u64)>> {
+    let mut places = Vec::new();
+    let mut at = first;
+    if end < first || end > i64::MAX as u64 {
+        return None;
+    }
+    while at < end {
+        let aligned = if at == 0 { 63 } else { at.trailing_zeros() };
+        let level = aligned.min((end - at).ilog2());
+        places.push((level, at >> level));
+        at += 1 << level;
+    }
+    Some(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hash::{LeafIndex, leaf_hash};
+    use super::super::proof;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|n| leaf_hash(&n.to_be_bytes())).collect()
+    }
+
+    fn range(leaves: &[Hash], first: u64, end: u64) -> CompactRange {
+        let mut range = CompactRange::empty(TreeSize::new(first));
+        leaves[first as usize..end as usize].iter().for_each(|hash| range.append(*hash));
+        range
+    }
+
+    fn edge(leaves: &[Hash], size: u64) -> RightEdge {
+        let mut edge = RightEdge::empty();
+        edge.extend(leaves[..size as usize].iter().copied());
+        edge
+    }
+
+    #[test]
+    fn ranges_join_however_they_were_cut() {
+        let leaves = leaves(70);
+        for (a, b, c) in [(0, 1, 2), (0, 64, 70), (3, 3, 9), (5, 6, 70), (7, 40, 41), (31, 33, 64)] {
+            let mut joined = range(&leaves, a, b);
+            joined.join(&range(&leaves, b, c)).unwrap();
+            assert_eq!(joined, range(&leaves, a, c));
+            let hashes = joined.hashes().collect();
+            assert_eq!(
+                CompactRange::from_parts(TreeSize::new(a), TreeSize::new(c), hashes),
+                Some(joined.clone())
+            );
+            assert_eq!(edge(&leaves, a).followed_by(&joined), Some(edge(&leaves, c)));
+            assert!(joined.join(&range(&leaves, a, b)).is_none() || a == c || b == a);
+        }
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_no_range() {
+        for (first, end, count) in [(0, 3, 1), (0, 3, 3), (3, 2, 0), (1, 4, 1), (0, u64::MAX, 64)] {
+            let parts = CompactRange::from_parts(TreeSize::new(first), TreeSize::new(end), leaves(count));
+            assert_eq!(parts, None, "{first} {end} {count}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn proofs_from_ranges_are_those_from_leaves(size in 1..300_u64, a: prop::sample::Index, b: prop::sample::Index, c: prop::sample::Index) {
+            let leaves = leaves(size);
+            let earlier = a.index(size as usize) as u64 + 1;
+            let proof = consistency_proof_from(&edge(&leaves, earlier), &range(&leaves, earlier, size));
+            let expected = proof::consistency_proof(&leaves, TreeSize::new(earlier), TreeSize::new(size)).unwrap();
+            prop_assert_eq!(proof, Some(expected));
+
+            let leaf = a.index(size as usize) as u64;
+            let first = b.index(leaf as usize + 1) as u64;
+            let end = leaf + 1 + c.index((size - leaf) as usize) as u64;
+            let found = inclusion_proof_from(
+                &edge(&leaves, first),
+                &leaves[first as usize..end as usize],
+                &range(&leaves, end, size),
+                LeafIndex::new(leaf),
+            );
+            let expected = proof::inclusion_proof(&leaves, LeafIndex::new(leaf), TreeSize::new(size)).unwrap();
+            prop_assert_eq!(found, Some(expected));
+        }
+    }
+}
