@@ -12,7 +12,7 @@ SELECT
   outcome,
   reason,
   json_format(json_extract(from_utf8(leaf), '$.changes')) AS changes,
-  description,
+  json_extract_scalar(from_utf8(leaf), '$.description') AS description,
   ip,
   id,
   log,

@@ -1,6 +1,6 @@
 -- What one actor did in a period. Newest first.
 -- Parameters: tenant, first month, last month, id of the actor, from (inclusive), to (exclusive).
--- Cost: the columns named here.
+-- Cost: the columns named here, and leaf only where the actor may be.
 SELECT
   occurred_at,
   action,
@@ -9,10 +9,10 @@ SELECT
   resource_type,
   resource_id,
   resource_name,
-  description,
+  json_extract_scalar(from_utf8(leaf), '$.description') AS description,
   ip,
   user_agent,
-  session_id,
+  json_extract_scalar(from_utf8(leaf), '$.context.session_id') AS session_id,
   id
 FROM events
 WHERE tenant_id = ?

@@ -12,7 +12,6 @@ SELECT
   resource_type,
   resource_id,
   resource_name,
-  description,
   ip,
   id
 FROM events

@@ -15,7 +15,7 @@ WITH leaves AS (
     received_at,
     ARRAY[
       tenant_id, id, action, outcome, reason, actor_type, actor_id, actor_name, actor_email, resource_type,
-      resource_id, resource_name, ip, user_agent, session_id, request_id, trace_id, external_id, key_id, description
+      resource_id, resource_name, ip, user_agent, key_id
     ] AS texts,
     from_utf8(leaf) AS record
   FROM events
@@ -44,12 +44,7 @@ SELECT
     json_extract_scalar(record, '$.resource.name'),
     json_extract_scalar(record, '$.context.ip'),
     json_extract_scalar(record, '$.context.user_agent'),
-    json_extract_scalar(record, '$.context.session_id'),
-    json_extract_scalar(record, '$.context.request_id'),
-    json_extract_scalar(record, '$.context.trace_id'),
-    json_extract_scalar(record, '$.external_id'),
-    json_extract_scalar(record, '$.key_id'),
-    json_extract_scalar(record, '$.description')
+    json_extract_scalar(record, '$.key_id')
   ]
   AND occurred_at = CAST(replace(rtrim(json_extract_scalar(record, '$.occurred_at'), 'Z'), 'T', ' ') AS timestamp)
   AND received_at = CAST(replace(rtrim(json_extract_scalar(record, '$.received_at'), 'Z'), 'T', ' ') AS timestamp)

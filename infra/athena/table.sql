@@ -18,12 +18,7 @@ CREATE EXTERNAL TABLE IF NOT EXISTS `events` (
   `resource_name` string COMMENT 'what the record was called at that time',
   `ip` string COMMENT 'the address it came from, as it was sent: not every sender sends an address',
   `user_agent` string COMMENT 'the program it came from',
-  `session_id` string COMMENT 'the session it was part of',
-  `request_id` string COMMENT 'the request it was part of',
-  `trace_id` string COMMENT 'the trace it was part of',
-  `external_id` string COMMENT 'id given by the sender, if that is no UUIDv7',
-  `key_id` string COMMENT 'the API key that sent it',
-  `description` string COMMENT 'one sentence for people'
+  `key_id` string COMMENT 'the API key that sent it'
 )
 COMMENT 'One row for each archived event'
 PARTITIONED BY (

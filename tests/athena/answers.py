@@ -245,7 +245,6 @@ def deletions(rows, since, until):
             row.get("reason"),
             *row.actor("type", "id", "name"),
             *row.resource("type", "id", "name"),
-            row.get("description"),
             row.ip,
             row.id,
         )

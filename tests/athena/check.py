@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Checks infra/athena: the table's definition, and that each named query answers its question.
 
-`check.py --stele target/debug/stele` runs the real program, sends it events, takes the segments it writes, lays them
-out as the archive's files, and compares every query's rows with an answer computed from the leaves without SQL. There
-is no compaction yet: a segment stands for an archive file, which has the same columns, and this check gives it a month.
-DuckDB stands for Athena; with `--trino` everything runs on Athena's own engine, too.
+`check.py --stele target/debug/stele` runs the real program, sends it events, has it archive them, and compares every
+query's rows over the archive's files with an answer computed from the leaves without SQL. Those files all lie in this
+month; so that there are months to choose between, the segments, which have its columns and more, are laid out as files of
+the archive as well, and all is asked of them too. DuckDB stands for Athena; with `--trino` everything runs on Athena's own
+engine, too.
 
 Exit code 0 if all is well, 1 if not.
 """
@@ -39,6 +40,8 @@ ERASED = "org_erased"
 GENERATED = ["--events", "400", "--tenants", "4", "--days", "40", "--until", "2025-06-15", "--seed", "3"]
 SEALED_WITHIN_SECONDS = 30
 MONTHS_BACK = 5
+# Columns of segments that files of the archive do without.
+SEGMENTS_ONLY = ("session_id", "request_id", "trace_id", "external_id", "description")
 
 failures = []
 
@@ -74,7 +77,7 @@ def check_definition(table, ddl, golden):
     # sqlglot takes other words for the same type; Hive does not.
     for name, hive, _ in table.columns + table.partition_keys:
         check(f"`{name}` {hive} COMMENT '" in ddl, f"table.sql writes the type of `{name}` as `{hive}`")
-    # The writer's own schema, which segments are held against when they are read.
+    # The writer's own schema, which files of the archive are held against when they are read.
     schema = re.findall(r"^ +(?:REQUIRED|OPTIONAL) (\w+) (\w+)(?: \((.+)\))?;$", golden, re.MULTILINE)
     hive = {
         ("BYTE_ARRAY", ""): "binary",
@@ -208,6 +211,12 @@ class Program:
                 raise SystemExit(f"{len(events)} events are not sealed within {SEALED_WITHIN_SECONDS} s")
             time.sleep(0.1)
 
+    def archived(self):
+        """Has everything archived that is sealed, the day under way included; the folder that stands for the bucket. Nobody
+        else may work in the data folder."""
+        self.run("archive", "--data", self.folder, "--close-today")
+        return pathlib.Path(self.folder) / "archive"
+
     def segments(self):
         return sorted((pathlib.Path(self.folder) / "archive" / "segments").rglob("*.parquet"))
 
@@ -220,9 +229,10 @@ class Program:
 
 
 def all_of(archive, tenant):
-    """All columns of a tenant's files, in leaf order."""
+    """The archive's columns of a tenant's files, in leaf order."""
     files = sorted((archive / f"tenant_id={tenant}").rglob("*.parquet"))
-    return pyarrow.concat_tables(pyarrow.parquet.ParquetFile(path).read() for path in files).sort_by("leaf_index")
+    rows = pyarrow.concat_tables(pyarrow.parquet.ParquetFile(path).read() for path in files).sort_by("leaf_index")
+    return rows.drop_columns([name for name in SEGMENTS_ONLY if name in rows.schema.names])
 
 
 def months_before(now, n):
@@ -272,6 +282,9 @@ def leaves(archive):
         read = pyarrow.parquet.ParquetFile(path).read(columns=["leaf", "leaf_index"])
         for row in read.to_pylist():
             found[keys["tenant_id"]].append(answers.Row(keys, row["leaf_index"], row["leaf"]))
+    # A file of the archive may have its rows in another order.
+    for read in found.values():
+        read.sort(key=lambda row: (row.keys["log"], row.leaf_index))
     return found
 
 
@@ -281,7 +294,8 @@ def check_files(archive, table):
     for path in sorted(archive.rglob("*.parquet")):
         schema = pyarrow.parquet.ParquetFile(path).schema
         kind = lambda column: str(column.logical_type).split(", is_from")[0]
-        found = [(c.name, c.physical_type, kind(c)) for c in map(schema.column, range(len(schema)))]
+        columns = [c for c in map(schema.column, range(len(schema))) if c.name not in SEGMENTS_ONLY]
+        found = [(c.name, c.physical_type, kind(c)) for c in columns]
         if not check(found == told, f"{path.name} has columns Athena reads as the table says: {found}"):
             return
 
@@ -407,6 +421,32 @@ class Case:
         return f"{len(found)} rows for {len(expected)}" + "".join(
             f"\n    found    {f}\n    expected {e}" for f, e in odd
         )
+
+
+def check_archived(table, bucket, queries, segments, sent, now):
+    """What compaction wrote: the same leaves as the segments, a file or two for each log, and every question over them."""
+    archive = bucket / "archive"
+    files = sorted(archive.rglob("*.parquet"))
+    rows = leaves(archive)
+    check_files(archive, table)
+    check_arrived(sent, rows)
+    plain = lambda read: {tenant: [(row.leaf_index, row.leaf) for row in found] for tenant, found in read.items()}
+    check(plain(rows) == plain(segments), "the archive holds the leaves of the segments, and nothing else")
+    months = {row.keys["month"] for found in rows.values() for row in found}
+    check(months <= {months_before(now, 0), months_before(now, 1)}, f"all was sealed just now, not in {months}")
+    engine, asked = athena.Athena(table, BUCKET, bucket, now.date()), 0
+    for question, *case in cases(rows):
+        path, sql = queries[question]
+        case = Case(rows, now, question, *case)
+        try:
+            columns, found = engine.rows(sql, case.literals)
+        except (athena.Refused, duckdb.Error) as e:
+            check(False, f"{case} can't be run over the archive: {e}")
+            continue
+        if not case.same(columns, found):
+            check(False, f"{case} over the archive: {case.difference(columns, found)}")
+        asked += 1
+    print(f"compacted: {len(files)} files of {len(rows)} tenants, {asked} questions")
 
 
 # ---- queries that are not as they should be ----
@@ -539,7 +579,7 @@ def main():
     began = time.monotonic()
 
     ddl = (QUERIES / "table.sql").read_text(encoding="utf-8")
-    golden = (ROOT / "functions" / "adapters" / "src" / "golden" / "segment.schema").read_text(encoding="utf-8")
+    golden = (ROOT / "functions" / "adapters" / "src" / "golden" / "archive.schema").read_text(encoding="utf-8")
     check_definition(athena.Table(ddl), ddl, golden)
     check_template(athena.Table(ddl))
     table = athena.Table(ddl.replace("<bucket>", BUCKET))
@@ -568,6 +608,7 @@ def main():
         archive = folder / "bucket" / "archive"
         segments = program.segments()
         lay_out(segments, folder / "data" / "archive" / "segments", archive, now)
+        check_archived(table, program.archived(), queries, leaves(archive), sent[0] + sent[1], now)
         add_erased(archive, now)
         rows = leaves(archive)
         check_files(archive, table)

@@ -11,7 +11,9 @@ import duckdb
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SEGMENT = re.compile(r"segments/tenant_id=([^/]+)/log=(\d+)/(\d{20})\.parquet")
-LOCK_DAYS = {"segments/": 35, "checkpoints/": 3654, "keys/": 3654, "secrets/": 3654}
+ARCHIVED = re.compile(r"archive/tenant_id=([^/]+)/log=(\d+)/month=(\d{4}-\d{2})/(\d{20})\.parquet")
+LOCK_DAYS = {"segments/": 35, "checkpoints/": 3654, "tiles/": 3654, "keys/": 3654, "secrets/": 3654}
+DAY = datetime.timedelta(days=1)
 
 
 class Leaf(NamedTuple):
@@ -40,12 +42,49 @@ def versions(s3, bucket, prefix=""):
     return found
 
 
+class State(NamedTuple):
+    """What stands on a version besides its bytes."""
+
+    key: str
+    version: str
+    until: datetime.datetime
+    hold: bool
+    tags: dict
+
+
+def state_of(s3, bucket, key, version, mode):
+    at = {"Bucket": bucket, "Key": key, "VersionId": version}
+    retention = s3.get_object_retention(**at)["Retention"]
+    assert retention["Mode"] == mode, f"{key} is locked in {retention['Mode']}"
+    try:
+        hold = s3.get_object_legal_hold(**at)["LegalHold"]["Status"] == "ON"
+    except s3.exceptions.ClientError as error:
+        assert error.response["Error"]["Code"] == "NoSuchObjectLockConfiguration", error
+        hold = False
+    tags = {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(**at)["TagSet"]}
+    return State(key, version, retention["RetainUntilDate"], hold, tags)
+
+
+def states(s3, bucket, mode, prefix):
+    """Of all objects with a prefix, in order of their keys."""
+    found = sorted(versions(s3, bucket, prefix))
+    return [state_of(s3, bucket, key, version, mode) for key, version, _ in found]
+
+
 def check_locks(s3, bucket, mode):
-    """Every object has one version, locked in this mode for as long as its kind is; how many there are of each kind."""
+    """Every object has one version, locked in this mode for as long as its kind is; how many there are of each kind. What
+    is in the archive has its class in its tag."""
     counts, seen = {}, set()
     for key, version, modified in versions(s3, bucket):
         assert key not in seen, f"{key} has a second version"
         seen.add(key)
+        if key.startswith("archive/"):
+            counts["archive/"] = counts.get("archive/", 0) + 1
+            state = state_of(s3, bucket, key, version, mode)
+            days = datetime.timedelta(days=int(state.tags["class"]))
+            # It counts from the last sealing, which was moments before, and the clock was read then.
+            assert modified + days - DAY < state.until < modified + days + DAY, f"{key}: {state}"
+            continue
         kind = next((prefix for prefix in LOCK_DAYS if key.startswith(prefix)), None)
         assert kind, f"{key} is none of ours"
         retention = s3.get_object_retention(Bucket=bucket, Key=key, VersionId=version)["Retention"]
@@ -86,6 +125,24 @@ class Archive:
                 assert made.event["id"] == id and made.event["tenant_id"] == tenant, f"{key}: leaf {index} is {leaf}"
                 leaves.append(made)
             self.read.add(key)
+
+    def archived(self):
+        """Every row of the archive's files: (tenant, log) → leaf index → leaf. A leaf that is there twice is an error, and
+        so are two files that overlap or leave a gap."""
+        logs = {}
+        for key, version, _ in sorted(versions(self.s3, self.bucket, "archive/")):
+            tenant, log, _, first = ARCHIVED.fullmatch(key).groups()
+            path = self.folder / "archive.parquet"
+            answer = self.s3.get_object(Bucket=self.bucket, Key=key, VersionId=version)
+            path.write_bytes(answer["Body"].read())
+            rows = self.sql.execute(
+                "select leaf_index, id, leaf from read_parquet(?) order by leaf_index", [str(path)]).fetchall()
+            leaves = logs.setdefault((tenant, int(log)), [])
+            assert int(first) == len(leaves), f"{key} begins at {int(first)}, the file before it ends at {len(leaves)}"
+            for index, id, leaf in rows:
+                assert index == len(leaves), f"{key}: leaf {index} where {len(leaves)} belongs"
+                leaves.append(Leaf(tenant, int(log), index, f"evt_{id}", bytes(leaf)))
+        return logs
 
     def by_id(self):
         """Every leaf by (tenant, event id); an id that is twice in the logs is an error."""

@@ -16,7 +16,7 @@ from emulator import ACCOUNT, REGION, ROOT, bare_environment
 
 PROJECT = Path(__file__).resolve().parents[2]
 INFRA = PROJECT / "infra"
-FUNCTIONS = ("ingest", "drain", "seal", "query", "setup")
+FUNCTIONS = ("ingest", "drain", "seal", "query", "compact", "reconcile", "watchdog", "setup")
 NAME = "stele"
 
 

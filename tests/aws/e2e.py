@@ -32,7 +32,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import deploy
-from archive import Archive, check_locks, versions
+from archive import DAY, Archive, check_locks, states, versions
 from between import LOST, LOST_S3, SLOW_DOWN, THROTTLED, Between
 from deploy import ACCOUNT, FUNCTIONS, NAME, PROJECT, REGION
 from emulator import Emulator, bare_environment, free_port
@@ -204,10 +204,12 @@ def deployed_as_the_templates_say(world):
     world.api_id = found["Api"]["ApiId"]
     world.spill = found["Api"]["SpillQueueUrl"]
     world.parking = found["Api"]["ParkingQueueUrl"]
+    world.compaction = found["Api"]["CompactionQueueUrl"]
+    world.reconciliation = found["Api"]["ReconciliationQueueUrl"]
     world.public_keys = found["Api"]["PublicKeys"]
     assert found[""]["ArchiveBucketName"] == BUCKET and found[""]["PublicKeys"] == world.public_keys
     # On AWS what fails comes back after minutes, and these tests are shorter.
-    for queue in (world.spill, world.parking):
+    for queue in (world.spill, world.parking, world.compaction, world.reconciliation):
         world.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "6"})
     return f"{len(found)} stacks"
 
@@ -412,8 +414,11 @@ def nobody_can_delete_shorten_or_overwrite(world):
             probe.denied("overwrite", "s3", "put_object", "NothingIsOverwritten", **at, Body="x", **lock)
             probe.denied("shorten a lock", "s3", "put_object_retention", **at, VersionId=version,
                          Retention={"Mode": MODE, "RetainUntilDate": soon.isoformat()})
-            probe.denied("tag for expiry", "s3", "put_object_tagging", "OnlyCompactTagsAndHolds", **at,
-                         Tagging={"TagSet": [{"Key": "archived", "Value": "true"}]})
+            if role != "compact":
+                probe.denied("tag for expiry", "s3", "put_object_tagging", "OnlyCompactTagsAndHolds", **at,
+                             Tagging={"TagSet": [{"Key": "archived", "Value": "true"}]})
+                probe.denied("hold", "s3", "put_object_legal_hold", "OnlyCompactTagsAndHolds", **at, VersionId=version,
+                             LegalHold={"Status": "ON"})
         new = {"Bucket": BUCKET, "Body": "x", "IfNoneMatch": "*"}
         segment = {**new, "Key": f"segments/tenant_id=org_x/log=0/{0:020}.parquet"}
         probe.denied("write without a lock", "s3", "put_object", "NothingIsUnlocked", **segment)
@@ -425,10 +430,15 @@ def nobody_can_delete_shorten_or_overwrite(world):
         probe.denied("write in the clear", "s3", "put_object", "OnlyOverTls", plain=True, **segment, **lock)
         if role != "seal":
             probe.denied("write a segment", "s3", "put_object", "OnlySealWritesTheLog", **segment, **lock)
+        if role != "compact":
+            year = (far + datetime.timedelta(days=330)).isoformat()
+            probe.denied("write into the archive", "s3", "put_object", "OnlyCompactWritesTheArchive", **new,
+                         Key=f"archive/tenant_id=org_x/log=0/month=2026-01/{0:020}.parquet",
+                         ObjectLockMode=MODE, ObjectLockRetainUntilDate=year)
         probe.denied("let objects expire", "s3", "put_bucket_lifecycle_configuration", "OnlyDeploymentsChangeSettings",
                      Bucket=BUCKET, LifecycleConfiguration={"Rules": [
                          {"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}]})
-        if role != "seal":
+        if role not in ("seal", "reconcile"):
             probe.denied("park", "sqs", "send_message", QueueUrl=world.parking, MessageBody="x")
     for role in FUNCTIONS:
         probe = probes[role]
@@ -442,11 +452,15 @@ def nobody_can_delete_shorten_or_overwrite(world):
         if role != "seal":
             probe.denied("move a log's head", "dynamodb", "put_item", TableName=f"{NAME}-control",
                          Item={"pk": {"S": "head#okta_acme#0"}, "sk": {"S": "head"}})
+        if role != "watchdog":
+            probe.denied("stop the table from forgetting", "dynamodb", "update_time_to_live", TableName=f"{NAME}-events",
+                         TimeToLiveSpecification={"AttributeName": "expires", "Enabled": False})
         if role != "ingest":
             probe.denied("spill", "sqs", "send_message", QueueUrl=world.spill, MessageBody="x")
     secrets = {"master": variables_of(world, "ingest")["STELE_MASTER_SECRET"],
                "signing": variables_of(world, "seal")["STELE_SIGNING_SEED"]}
-    allowed = {"ingest": "master", "drain": "master", "query": "master", "seal": "signing", "setup": "signing"}
+    allowed = {"ingest": "master", "drain": "master", "query": "master", "reconcile": "master",
+               "seal": "signing", "compact": "signing", "setup": "signing"}
     for role, probe in probes.items():
         for purpose, wrapped in secrets.items():
             unwrap = {"CiphertextBlob": {"base64": wrapped}, "EncryptionContext": {"stele": purpose}}
@@ -788,6 +802,226 @@ def the_doctor_finds_nothing_wrong_and_what_is_made_wrong(world):
     return f"{len(healthy)} checks"
 
 
+def invoked(world, function, payload):
+    """What a function answers to its schedule or its alarm."""
+    answer = world.lambdas.invoke(FunctionName=f"{NAME}-{function}", Payload=json.dumps(payload).encode())
+    said = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, said
+    return said
+
+
+def archive_now(world, *tenants):
+    """Sends compact to tenants as if the day were over, and waits until it has been there."""
+    for tenant in tenants:
+        world.sqs.send_message(QueueUrl=world.compaction,
+                               MessageBody=json.dumps({"tenant_id": tenant, "close_today": True}))
+
+    def all_of_it():
+        world.archive.refresh()
+        archived = world.archive.archived()
+        wanted = [name for name in world.archive.logs if name[0] in tenants]
+        return all(len(archived.get(name, [])) == len(world.archive.logs[name]) for name in wanted)
+
+    eventually("everything sealed is archived", all_of_it, 120)
+    # What stands on the objects is seen to after the file is there.
+    eventually("compact has been everywhere", lambda: waiting(world, world.compaction) == 0, 120)
+
+
+def of_archive(world, kind, tenant):
+    return states(world.s3, BUCKET, MODE, f"{kind}/tenant_id={tenant}/")
+
+
+def what_waits_is_archived_and_its_segments_let_go(world):
+    """The hourly plan finds nothing due on the first day. An errand that closes the day archives all that is sealed."""
+    world.sealed()
+    since = len(world.between.calls())
+    assert invoked(world, "compact", {"stele_plan": True}) == {"batchItemFailures": []}
+    assert world.between.count(since)["compact", "sqs:SendMessage"] == 0
+    assert not versions(world.s3, BUCKET, "archive/")
+    tenants = sorted({tenant for tenant, _ in world.archive.logs})
+    archive_now(world, *tenants)
+    assert world.archive.archived() == world.archive.logs, "the archive says something else than the segments"
+    month = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m")
+    for tenant in tenants:
+        files, tiles = of_archive(world, "archive", tenant), of_archive(world, "tiles", tenant)
+        [file], [_] = files, tiles
+        assert f"/month={month}/" in file.key and file.tags == {"class": "365"} and not file.hold, file
+        for segment in of_archive(world, "segments", tenant):
+            assert segment.tags == {"archived": "true"} and not segment.hold, segment
+        manifests = [key for key, *_ in versions(world.s3, BUCKET, f"checkpoints/tenant_id={tenant}/")
+                     if key.endswith(".archive.manifest")]
+        assert len(manifests) == 1, manifests
+    counts = check_locks(world.s3, BUCKET, MODE)
+    # The same once more is nothing new.
+    before = versions(world.s3, BUCKET)
+    archive_now(world, *tenants[:3])
+    assert versions(world.s3, BUCKET) == before
+    return ", ".join(f"{count} in {kind}" for kind, count in sorted(counts.items()))
+
+
+def what_is_archived_is_read_like_anything_else(world):
+    """By id and in lists, with its place in the log; and one that the hot store forgot is still known."""
+    found = world.archive.by_id()
+    for (tenant, id), leaf in list(found.items())[::40]:
+        event = world.get(f"/v1/events/{id}?tenant_id={tenant}")
+        expected = {"state": "archived", "leaf_hash": leaf.hash.hex(), "leaf_index": leaf.index}
+        assert expected.items() <= event["integrity"].items(), event["integrity"]
+
+
+def a_longer_class_lengthens_what_is_locked(world):
+    tenant = world.real[0]["organization_id"]
+    path = f"/v1/retention?tenant_id={tenant}"
+    before = of_archive(world, "archive", tenant)
+    status, _, body = world.request("PUT", f"{path}&preview=true", json.dumps({"class_days": 731}).encode())
+    preview = json.loads(body)
+    assert status == 200 and preview["effect"]["locks_lengthened"]["files"] == len(before), (status, body)
+    assert of_archive(world, "archive", tenant) == before, "a preview changes nothing"
+    status, _, body = world.request("PUT", path, json.dumps({"class_days": 731}).encode())
+    assert status == 200, body
+
+    def lengthened():
+        return all(now.tags == {"class": "731"} and now.until >= then.until + 366 * DAY
+                   for then, now in zip(before, of_archive(world, "archive", tenant), strict=True))
+
+    eventually("every lock is longer", lengthened)
+    eventually("the pass is on record", lambda: world.get(path)["enforcement"]["complete"])
+    # Shorter is for what comes.
+    status, _, body = world.request("PUT", path, json.dumps({"class_days": 365, "applies_to": "new"}).encode())
+    assert status == 200, body
+    assert lengthened()
+    assert world.get(path)["class_days"] == 365
+    return f"{len(before)} files"
+
+
+def a_legal_hold_is_on_every_object_until_it_is_released(world):
+    tenant = world.real[0]["organization_id"]
+    wanted = {"tenant_id": tenant, "reason": "a case"}
+    status, _, body = world.request("POST", "/v1/legal-holds", json.dumps(wanted).encode())
+    assert status == 201, body
+    path = f"/v1/legal-holds/{json.loads(body)['id']}?tenant_id={tenant}"
+    eventually("it is in force", lambda: world.get(path)["state"] == "in_force")
+    held = of_archive(world, "archive", tenant)
+    assert held and all(file.hold and file.tags == {"class": "hold"} for file in held), held
+    for file in held:
+        try:
+            world.s3.delete_object(Bucket=BUCKET, Key=file.key, VersionId=file.version)
+        except world.s3.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "AccessDenied", error
+        else:
+            raise AssertionError(f"root could delete {file.key}")
+    # What comes while it is open is held too.
+    assert world.send(made_up(tenant, "held"))[0] == 201
+    world.sealed()
+    archive_now(world, tenant)
+    more = of_archive(world, "archive", tenant)
+    assert len(more) > len(held) and all(file.hold for file in more), more
+    status, _, body = world.request("DELETE", path)
+    assert status == 200, body
+    eventually("it is off", lambda: world.get(path)["state"] == "released")
+    free = of_archive(world, "archive", tenant)
+    assert not any(file.hold for file in free), free
+    assert {file.tags["class"] for file in free} == {"731", "365"}, free
+    # Who did that is in the log.
+    world.sealed()
+    actions = {leaf.event["action"] for leaf in world.archive.logs[tenant, 0]}
+    assert {"stele.retention.changed", "stele.legal_hold.placed", "stele.legal_hold.released"} <= actions, actions
+    return f"{len(free)} files"
+
+
+def dated_back(item, days):
+    """An item of the events table as if the event had occurred and been received some days ago; its id and leaf's hash."""
+    then = datetime.datetime.now(datetime.timezone.utc) - days * DAY
+    leaf = json.loads(item["leaf"]["B"])
+    ms = int(then.timestamp() * 1000)
+    tail = "".join(random.Random(f"{SEED}{days}{leaf['id']}").choices("0123456789abcdef", k=12))
+    leaf["id"] = f"{ms >> 16:08x}-{ms & 0xffff:04x}{leaf['id'][13:24]}{tail}"
+    leaf["occurred_at"] = leaf["received_at"] = datetime.datetime.fromtimestamp(
+        ms / 1000, datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # RFC 8785, for names and texts of plain ASCII.
+    written = json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    tenant, _, shard = item["pk"]["S"].split("#")
+    made = {**item, "pk": {"S": f"{tenant}#{then.date()}#{shard}"}, "sk": {"S": leaf["id"]}, "leaf": {"B": written}}
+    return made, f"evt_{leaf['id']}", hashlib.sha256(b"\0" + written).hexdigest()
+
+
+def every_closed_day_is_proven_and_what_is_missing_is_sealed(world):
+    """Two days ago something was received that was sealed, and something that was not: the stream skipped it."""
+    tenant, days = "org_cost", 2
+    control = {"TableName": f"{NAME}-control"}
+    record = world.dynamodb.get_item(**control, Key={"pk": {"S": "tenant"}, "sk": {"S": tenant}})["Item"]
+    older = json.loads(record["json"]["S"])
+    older["created_ms"] -= 3 * 24 * 60 * 60 * 1000
+    world.dynamodb.put_item(**control, Item={**record, "json": {"S": json.dumps(older)}})
+    page = world.dynamodb.scan(TableName=f"{NAME}-events", FilterExpression="begins_with(pk, :tenant)",
+                               ExpressionAttributeValues={":tenant": {"S": f"{tenant}#"}})
+    stored = [item for item in page["Items"] if b'"stele.' not in item["leaf"]["B"]]
+    for item, skipped in zip(stored[:2], (False, True), strict=True):
+        made, id, leaf_hash = dated_back(item, days)
+        stream = next(found for found in world.lambdas.list_event_source_mappings(FunctionName=f"{NAME}-seal")
+                      ["EventSourceMappings"] if ":dynamodb:" in found["EventSourceArn"])
+        if skipped:
+            nothing = {"Filters": [{"Pattern": '{"eventName":["NEVER"]}'}]}
+            world.lambdas.update_event_source_mapping(UUID=stream["UUID"], FilterCriteria=nothing)
+        world.dynamodb.put_item(TableName=f"{NAME}-events", Item=made)
+        if skipped:
+            time.sleep(5)
+            world.lambdas.update_event_source_mapping(UUID=stream["UUID"], FilterCriteria=stream["FilterCriteria"])
+            assert (tenant, id) not in world.archive.by_id()
+        world.acknowledged[tenant, id] = leaf_hash
+        if not skipped:
+            world.sealed()
+
+    def reconciled():
+        """The watermark, after everybody was visited."""
+        assert invoked(world, "reconcile", {"stele_plan": True}) == {"batchItemFailures": []}
+        eventually("reconcile has been everywhere", lambda: waiting(world, world.reconciliation) == 0, 120)
+        key = {"pk": {"S": f"policy#{tenant}"}, "sk": {"S": "reconciled"}}
+        item = world.dynamodb.get_item(**control, Key=key).get("Item")
+        return item and datetime.date.fromisoformat(item["through"]["S"])
+
+    day = datetime.datetime.now(datetime.timezone.utc).date()
+    first = reconciled()
+    assert first is not None and first < day - days * DAY, f"proven through {first}, though something is missing"
+    # What was missing went to seal by the parking queue.
+    world.sealed()
+    proven = reconciled()
+    # Yesterday is closed an hour after it has ended.
+    assert proven in (day - DAY, day - 2 * DAY), proven
+    world.dynamodb.put_item(**control, Item=record)
+    return f"{tenant} through {proven}"
+
+
+def the_watchdog_stops_the_hot_store_from_forgetting(world):
+    """Called as its alarm calls it, once and again; the operator turns it on again."""
+    [alarm] = world.metrics.describe_alarms(AlarmNames=[f"{NAME}-days-unproven"])["MetricAlarms"]
+    assert any(action.endswith(f":function:{NAME}-watchdog") for action in alarm["AlarmActions"]), alarm["AlarmActions"]
+    event = json.loads((PROJECT / "events" / "lambda" / "alarm.json").read_text())
+    status = lambda: world.dynamodb.describe_time_to_live(
+        TableName=f"{NAME}-events")["TimeToLiveDescription"]["TimeToLiveStatus"]
+    assert status() == "ENABLED", status()
+    for _ in range(2):
+        invoked(world, "watchdog", event)
+        assert status() in ("DISABLED", "DISABLING"), status()
+    world.dynamodb.update_time_to_live(
+        TableName=f"{NAME}-events", TimeToLiveSpecification={"AttributeName": "expires", "Enabled": True})
+
+
+def the_command_line_verifies_the_archive_too(world):
+    """With events of the log's own, which nobody sent and which may still be on their way."""
+    world.sealed()
+    shown = ""
+
+    def proven():
+        nonlocal shown
+        world.archive.refresh()
+        shown = f"{len(world.archive.logs)} logs, {sum(map(len, world.archive.logs.values()))} events"
+        return f"PROVEN: {shown}" in world.run_stele(
+            "verify", "--installation", NAME, "--public-key", world.public_keys, expected=(0, 2))
+
+    eventually("all of it is proven", proven, 30)
+    return shown
+
+
 def a_lost_database_is_rebuilt_from_the_bucket(world):
     """Everything in both tables is gone. What was sealed comes back, and the logs go on without a fork."""
     stream = next(found for found in world.lambdas.list_event_source_mappings(FunctionName=f"{NAME}-seal")
@@ -853,6 +1087,13 @@ STEPS = [
     logs_that_went_quiet_are_published_by_the_schedule,
     the_command_line_verifies_the_bucket,
     the_doctor_finds_nothing_wrong_and_what_is_made_wrong,
+    what_waits_is_archived_and_its_segments_let_go,
+    what_is_archived_is_read_like_anything_else,
+    a_longer_class_lengthens_what_is_locked,
+    a_legal_hold_is_on_every_object_until_it_is_released,
+    every_closed_day_is_proven_and_what_is_missing_is_sealed,
+    the_watchdog_stops_the_hot_store_from_forgetting,
+    the_command_line_verifies_the_archive_too,
     a_lost_database_is_rebuilt_from_the_bucket,
     every_checkpoint_verifies,
     no_function_was_denied_anything_or_failed,

@@ -8,7 +8,8 @@ import subprocess
 from stack import ACCOUNT, KEY, NAME, REGION, STREAM, Stack, listed
 
 HERE = pathlib.Path(__file__).resolve().parent
-FUNCTIONS = ["ingest", "drain", "seal", "query", "setup"]
+FUNCTIONS = ["ingest", "drain", "seal", "query", "compact", "reconcile", "watchdog", "setup"]
+QUEUES = ["spill", "parking", "compaction", "reconciliation"]
 
 ARCHIVE = f"arn:aws:s3:::{NAME}-archive-{ACCOUNT}-{REGION}"
 FAILED = f"arn:aws:s3:::{NAME}-failed-{ACCOUNT}-{REGION}"
@@ -79,12 +80,11 @@ DOCUMENTS = {
     },
     "key": _stateful.resources["SecretsKey"]["Properties"]["KeyPolicy"],
     "key-staffed": _staffed.resources["SecretsKey"]["Properties"]["KeyPolicy"],
-    "spill": _policy(_api, "SpillQueuePolicy"),
-    "spill-dead": _policy(_api, "SpillDeadQueuePolicy"),
-    "parking": _policy(_api, "ParkingQueuePolicy"),
     "parking-staffed": _policy(_api_staffed, "ParkingQueuePolicy"),
-    "parking-dead": _policy(_api, "ParkingDeadQueuePolicy"),
 }
+for _queue in QUEUES:
+    DOCUMENTS[_queue] = _policy(_api, f"{_queue.capitalize()}QueuePolicy")
+    DOCUMENTS[f"{_queue}-dead"] = _policy(_api, f"{_queue.capitalize()}DeadQueuePolicy")
 for _function in FUNCTIONS:
     (_inline,) = _api.resources[f"{_function.capitalize()}Role"]["Properties"]["Policies"]
     DOCUMENTS[_function] = _inline["PolicyDocument"]
@@ -97,10 +97,8 @@ def attached(resource):
         (FAILED, "failed"),
         (RESULTS, "results"),
         (KEY, "key"),
-        (queue("spill-dead"), "spill-dead"),
-        (queue("parking-dead"), "parking-dead"),
-        (queue("spill"), "spill"),
-        (queue("parking"), "parking"),
+        *((queue(f"{name}-dead"), f"{name}-dead") for name in QUEUES),
+        *((queue(name), name) for name in QUEUES),
     ]:
         if resource.startswith(prefix):
             return name

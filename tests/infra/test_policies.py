@@ -21,6 +21,7 @@ from policies import (
     OTHER_KEY,
     OTHER_STREAM,
     OTHER_TABLE,
+    QUEUES,
     RESULTS,
     ROOT,
     STRANGER,
@@ -58,6 +59,10 @@ PARTITIONS = {
     "remember": "remember#org_acme",
     "head": "head#org_acme#0",
     "segments": "segments#org_acme#0",
+    "archive": "archive#org_acme#0",
+    "holds": "holds#org_acme",
+    "policy": "policy#org_acme",
+    "settings": "settings",
     "refused of": "refused#org_acme",
     "refused": "refused",
 }
@@ -122,7 +127,10 @@ def roles():
         "ingest": {"GetItem", "PutItem"},
         "drain": {"GetItem", "PutItem"},
         "seal": set(),
-        "query": {"GetItem", "BatchGetItem", "Query"},
+        "query": {"GetItem", "BatchGetItem", "Query", "PutItem"},
+        "compact": set(),
+        "reconcile": {"BatchGetItem", "PutItem", "Query"},
+        "watchdog": set(),
         "setup": set(),
     }
     calls = ["GetItem", "PutItem", "BatchGetItem", "Query", "Scan", "UpdateItem", "DeleteItem", "BatchWriteItem"]
@@ -137,24 +145,37 @@ def roles():
                 function, "dynamodb:Query", index, **leading("org_acme#user#alice")
             )
             cannot(function, "dynamodb:Scan", index)
-        for call in ("DeleteTable", "UpdateTable", "UpdateTimeToLive", "UpdateContinuousBackups"):
+        for call in ("DeleteTable", "UpdateTable", "UpdateContinuousBackups"):
             cannot(function, f"dynamodb:{call}", EVENTS)
             cannot(function, f"dynamodb:{call}", CONTROL)
+        for call in ("DescribeTimeToLive", "UpdateTimeToLive"):
+            (may if function == "watchdog" else cannot)(function, f"dynamodb:{call}", EVENTS)
+            cannot(function, f"dynamodb:{call}", CONTROL)
 
+    policy = {"archive", "holds", "policy"}
     reads = {
-        "ingest": {"tenant", "key"},
-        "drain": {"tenant", "key", "head", "segments"},
-        "seal": {"tenant", "head", "segments"},
-        "query": {"tenant", "key", "keys", "late", "head", "segments", "refused", "refused of"},
+        "ingest": {"tenant", "key", "settings"},
+        "drain": {"tenant", "key", "settings", "head", "segments", "archive"},
+        "seal": {"tenant", "head", "segments", "archive"},
+        "query": {"tenant", "key", "keys", "settings", "late", "head", "segments", "refused", "refused of"} | policy,
+        "compact": {"tenant", "head", "segments"} | policy,
+        "reconcile": {"tenant", "late", "head", "segments", "archive", "policy"},
+        "watchdog": set(),
         "setup": set(),
     }
     writes = {
         "ingest": {"tenant", "late", "remember"},
         "drain": {"tenant", "late", "remember", "refused", "refused of"},
         "seal": {"head", "segments"},
-        "query": {"key", "keys"},
+        "query": {"key", "keys", "tenant", "settings", "late", "holds"},
+        "compact": {"archive"},
+        "reconcile": {"late", "archive", "policy"},
+        "watchdog": set(),
         "setup": set(),
     }
+    updates = {"query": {"policy"}, "compact": {"policy"}}
+    # The one thing that any role deletes: a cache's lines.
+    deletes = {"reconcile": {"segments"}}
     for function in FUNCTIONS:
         for partition, key in PARTITIONS.items():
             for call in ("GetItem", "Query"):
@@ -166,15 +187,19 @@ def roles():
             (may if partition in writes[function] else cannot)(
                 function, "dynamodb:PutItem", CONTROL, **leading(key)
             )
-            for call in ("UpdateItem", "DeleteItem", "BatchWriteItem", "PartiQLDelete"):
+            for call, of in (("UpdateItem", updates), ("DeleteItem", deletes)):
+                allowed = partition in of.get(function, set())
+                (may if allowed else cannot)(function, f"dynamodb:{call}", CONTROL, **leading(key))
+            for call in ("BatchWriteItem", "PartiQLDelete"):
                 cannot(function, f"dynamodb:{call}", CONTROL, **leading(key))
-            for call in ("GetItem", "Query", "PutItem"):
+            for call in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"):
                 cannot(function, f"dynamodb:{call}", OTHER_TABLE, **leading(key))
         # Without a key, or with one that is allowed beside one that is not.
-        for call in ("GetItem", "Query", "PutItem", "Scan"):
+        for call in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "Scan"):
             cannot(function, f"dynamodb:{call}", CONTROL)
-        for call in ("GetItem", "Query", "PutItem"):
-            cannot(function, f"dynamodb:{call}", CONTROL, **{"dynamodb:LeadingKeys": ["head#org_acme#0", "elsewhere"]})
+        for call in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem"):
+            for key in ("head#org_acme#0", "segments#org_acme#0", "policy#org_acme"):
+                cannot(function, f"dynamodb:{call}", CONTROL, **{"dynamodb:LeadingKeys": [key, "elsewhere"]})
             cannot(function, f"dynamodb:{call}", CONTROL, **leading("tenants"))
 
     # -- the stream --
@@ -188,9 +213,12 @@ def roles():
     # -- objects --
     readable = {
         "ingest": {},
-        "drain": {SEGMENT},
-        "seal": {SEGMENT, CHECKPOINT, MANIFEST},
-        "query": {SEGMENT},
+        "drain": {SEGMENT, ARCHIVED},
+        "seal": {SEGMENT, ARCHIVED, CHECKPOINT, MANIFEST},
+        "query": {SEGMENT, ARCHIVED},
+        "compact": {SEGMENT, ARCHIVED, TILE, CHECKPOINT, MANIFEST},
+        "reconcile": {SEGMENT, ARCHIVED},
+        "watchdog": {},
         "setup": {SECRET, PUBLIC_KEY},
     }
     writable = {
@@ -198,8 +226,16 @@ def roles():
         "drain": {},
         "seal": {SEGMENT: 35, CHECKPOINT: 3654, MANIFEST: 3654},
         "query": {},
+        "compact": {ARCHIVED: 365, TILE: 3654, CHECKPOINT: 3654, MANIFEST: 3654},
+        "reconcile": {},
+        "watchdog": {},
         "setup": {SECRET: 3654, PUBLIC_KEY: 3654},
     }
+    # Locks of segments that wait for the archive.
+    lengthens = {"compact": {SEGMENT}, "reconcile": {SEGMENT}}
+    # Tags and legal holds.
+    marks = {"compact": {SEGMENT, ARCHIVED}}
+    sees_marks = {"compact", "reconcile"}
     objects = [SEGMENT, CHECKPOINT, MANIFEST, PUBLIC_KEY, SECRET, ARCHIVED, TILE, ELSEWHERE]
     for function in FUNCTIONS:
         for key in objects:
@@ -209,13 +245,22 @@ def roles():
             verb = cannot if days is None else may
             verb(function, "s3:PutObject", key, **put(days or 3654))
             # S3 asks for this right too when a put brings a lock.
-            verb(function, "s3:PutObjectRetention", key, **lock(days or 3654))
+            verb = may if days or key in lengthens.get(function, ()) else cannot
+            verb(function, "s3:PutObjectRetention", key, **lock(days or (35 if key == SEGMENT else 3654)))
+            verb = may if key in marks.get(function, ()) else cannot
+            # And for the first of these when it brings a tag.
+            for call in ("PutObjectTagging", "PutObjectVersionTagging"):
+                verb(function, f"s3:{call}", key)
+            for hold in ("ON", "OFF"):
+                verb(function, "s3:PutObjectLegalHold", key, **{"s3:object-lock-legal-hold": hold})
+            for call in ("GetObjectLegalHold", "GetObjectTagging", "GetObjectVersionTagging"):
+                sees = function in sees_marks and key in readable[function]
+                (may if sees else cannot)(function, f"s3:{call}", key)
             for call in (
                 "DeleteObject",
                 "DeleteObjectVersion",
                 "DeleteObjectTagging",
-                "PutObjectTagging",
-                "PutObjectLegalHold",
+                "DeleteObjectVersionTagging",
                 "PutObjectAcl",
                 "BypassGovernanceRetention",
                 "UpdateObjectEncryption",
@@ -237,22 +282,26 @@ def roles():
     # Listings, each within what the function works on.
     listable = {
         "ingest": {},
-        "drain": {"segments/"},
-        "seal": {"segments/", "checkpoints/"},
-        "query": {"segments/"},
+        "drain": {"segments/", "archive/"},
+        "seal": {"segments/", "checkpoints/", "archive/"},
+        "query": {"segments/", "archive/"},
+        "compact": {"segments/", "archive/", "tiles/", "checkpoints/"},
+        "reconcile": {"segments/", "archive/"},
+        "watchdog": {},
         "setup": {"secrets/", "keys/"},
     }
+    told = {"seal", "compact", "reconcile"}
     for function in FUNCTIONS:
         for prefix in ("segments/", "checkpoints/", "secrets/", "keys/", "archive/", "tiles/"):
             (may if prefix in listable[function] else cannot)(
                 function, "s3:ListBucketVersions", ARCHIVE, **listing(f"{prefix}tenant_id=org_acme/")
             )
-            allowed = function == "seal" and prefix in listable["seal"]
+            allowed = function in told and prefix in listable[function]
             (may if allowed else cannot)(function, "s3:ListBucket", ARCHIVE, **listing(prefix))
             for call in ("ListBucket", "ListBucketVersions"):
                 cannot(function, f"s3:{call}", OTHER_BUCKET, **listing(prefix))
         # To read a key that is free and be told so.
-        (may if function == "seal" else cannot)(function, "s3:ListBucket", ARCHIVE)
+        (may if function in told else cannot)(function, "s3:ListBucket", ARCHIVE)
         cannot(function, "s3:ListBucket", OTHER_BUCKET)
 
     # What the stream's mapping gives up on.
@@ -291,11 +340,22 @@ def roles():
         "ingest": {"spill": {"SendMessage"}},
         "drain": {"spill": take},
         "seal": {"parking": take | {"SendMessage"}},
-        "query": {"spill": {"GetQueueAttributes"}, "parking": {"GetQueueAttributes"}},
+        "query": {
+            "spill": {"GetQueueAttributes"},
+            "parking": {"GetQueueAttributes"},
+            "compaction": {"SendMessage"},
+        },
+        "compact": {"compaction": take | {"SendMessage"}},
+        "reconcile": {
+            "reconciliation": take | {"SendMessage"},
+            "compaction": {"SendMessage"},
+            "parking": {"SendMessage"},
+        },
+        "watchdog": {},
         "setup": {},
     }
     for function in FUNCTIONS:
-        for name in ("spill", "parking", "spill-dead", "parking-dead"):
+        for name in (*QUEUES, *(f"{name}-dead" for name in QUEUES)):
             for call in sorted(take | {"SendMessage", "PurgeQueue", "DeleteQueue", "SetQueueAttributes", "AddPermission"}):
                 allowed = call in queues[function].get(name, set())
                 (may if allowed else cannot)(function, f"sqs:{call}", queue(name))
@@ -308,6 +368,9 @@ def roles():
         "drain": {"master"},
         "seal": {"signing"},
         "query": {"master"},
+        "compact": {"signing"},
+        "reconcile": {"master"},
+        "watchdog": set(),
         "setup": {"signing"},
     }
     # Under the key's own policy, and under one that leaves everything to roles: either alone must do.
@@ -350,7 +413,7 @@ def archive():
     def refused(who, action, resource, by, policy="archive", **context):
         table.add((EXPLICIT, by), request(who, action, resource, context, "everything", policy))
 
-    seal, compact, setup = role("seal"), role("compact"), role("setup")
+    seal, compact, reconcile, setup = role("seal"), role("compact"), role("reconcile"), role("setup")
     good = {
         SEGMENT: (seal, 35),
         CHECKPOINT: (seal, 3654),
@@ -366,10 +429,15 @@ def archive():
         may(writer, "s3:PutObject", key, **put(days, **{"s3:x-amz-server-side-encryption": "AES256"}))
         may(writer, "s3:PutObjectRetention", key, **lock(days))
     may(compact, "s3:PutObject", CHECKPOINT, **put(3654))
-    may(compact, "s3:PutObjectRetention", SEGMENT, **lock(35))
+    may(compact, "s3:PutObjectRetention", CHECKPOINT, **lock(3654))
+    for who in (compact, reconcile):
+        may(who, "s3:PutObjectRetention", SEGMENT, **lock(35))
+        refused(who, "s3:PutObject", SEGMENT, "OnlySealWritesTheLog", **put(35))
     may(compact, "s3:PutObject", ARCHIVED, **put(90))
     # A class's lock counts from sealing, which may be weeks ago.
     may(compact, "s3:PutObject", ARCHIVED, **put(55))
+    # What a hold has kept may get a class that ends tomorrow.
+    may(compact, "s3:PutObjectRetention", ARCHIVED, **lock(1))
     may(compact, "s3:PutObjectTagging", SEGMENT)
     may(compact, "s3:PutObjectVersionTagging", ARCHIVED)
     may(compact, "s3:PutObjectLegalHold", ARCHIVED, **{"s3:object-lock-legal-hold": "ON"})
@@ -449,23 +517,34 @@ def archive():
         writer = good[key][0]
         for too_few in (0, 1, days - 1):
             refused(writer, "s3:PutObject", key, sid, **put(too_few))
-            refused(writer, "s3:PutObjectRetention", key, sid, **lock(too_few))
+            if key != ARCHIVED:
+                refused(writer, "s3:PutObjectRetention", key, sid, **lock(too_few))
 
     # -- by nobody else --
+    # The statement against writing, and the one against lengthening; whom each of them spares.
+    archiving, keeping = ("OnlyCompactWritesTheArchive", {compact}), ("OnlySetupWritesKeys", {setup})
+    publishing = ("OnlySealAndCompactPublish", {seal, compact})
     others = {
-        "OnlySealWritesTheLog": (SEGMENT, CHECKPOINT),
-        "OnlyCompactWritesTheArchive": (ARCHIVED, TILE),
-        "OnlySetupWritesKeys": (PUBLIC_KEY, SECRET),
+        SEGMENT: (
+            ("OnlySealWritesTheLog", {seal}),
+            ("OnlySealCompactAndReconcileLockTheLog", {seal, compact, reconcile}),
+        ),
+        CHECKPOINT: (publishing, publishing),
+        MANIFEST: (publishing, publishing),
+        ARCHIVED: (archiving, archiving),
+        TILE: (archiving, archiving),
+        PUBLIC_KEY: (keeping, keeping),
+        SECRET: (keeping, keeping),
     }
-    everybody = [seal, compact, setup, role("ingest"), role("drain"), role("query"), ADMIN, ROOT, DEPLOYER]
-    for sid, keys in others.items():
-        for key in keys:
-            days = good[key][1]
-            for who in everybody:
-                if who == good[key][0] or (who == compact and key in (SEGMENT, CHECKPOINT)):
-                    continue
-                refused(who, "s3:PutObject", key, sid, **put(days))
-                refused(who, "s3:PutObjectRetention", key, sid, **lock(days))
+    functions = [role(function) for function in FUNCTIONS]
+    everybody = [*functions, ADMIN, ROOT, DEPLOYER]
+    for key, ((writing, writers), (locking, lockers)) in others.items():
+        days = good[CHECKPOINT if key == MANIFEST else key][1]
+        for who in everybody:
+            if who not in writers:
+                refused(who, "s3:PutObject", key, writing, **put(days))
+            if who not in lockers:
+                refused(who, "s3:PutObjectRetention", key, locking, **lock(days))
     for who in everybody:
         refused(who, "s3:PutObject", ELSEWHERE, "NothingElseIsWritten", **put(3654))
         refused(who, "s3:PutObjectRetention", ELSEWHERE, "NothingElseIsWritten", **lock(3654))
@@ -552,22 +631,23 @@ def others():
     for who in (role("ingest"), ADMIN, ROOT):
         refused(who, "s3:PutObject", FAILED_BATCH, "OnlySealWrites")
 
-    for name in ("spill", "spill-dead", "parking", "parking-dead"):
+    for name in (*QUEUES, *(f"{name}-dead" for name in QUEUES)):
         refused(ADMIN, "sqs:ReceiveMessage", queue(name), "OnlyOverTls", **plain)
         may(ADMIN, "sqs:ReceiveMessage", queue(name))
     may(role("app"), "sqs:SendMessage", queue("spill"))
-    may(role("seal"), "sqs:SendMessage", queue("parking"))
-    for who in (role("ingest"), role("app"), ADMIN, ROOT, OPERATOR):
-        refused(who, "sqs:SendMessage", queue("parking"), "OnlySealParks")
+    for who in (role("seal"), role("reconcile")):
+        may(who, "sqs:SendMessage", queue("parking"))
+        may(who, "sqs:SendMessage", queue("parking"), "parking-staffed")
+    for who in (role("ingest"), role("compact"), role("app"), ADMIN, ROOT, OPERATOR):
+        refused(who, "sqs:SendMessage", queue("parking"), "OnlySealAndReconcilePark")
     may(OPERATOR, "sqs:SendMessage", queue("parking"), "parking-staffed")
-    may(role("seal"), "sqs:SendMessage", queue("parking"), "parking-staffed")
-    refused(ADMIN, "sqs:SendMessage", queue("parking"), "OnlySealParks", "parking-staffed")
+    refused(ADMIN, "sqs:SendMessage", queue("parking"), "OnlySealAndReconcilePark", "parking-staffed")
     refused(ADMIN, "sqs:ReceiveMessage", queue("parking"), "OnlyOverTls", "parking-staffed", **plain)
 
     # The key: each use for its role alone, administration without use, and no destruction.
     uses = {
-        ("kms:Decrypt", "master"): {"ingest", "drain", "query"},
-        ("kms:Decrypt", "signing"): {"seal", "setup"},
+        ("kms:Decrypt", "master"): {"ingest", "drain", "query", "reconcile"},
+        ("kms:Decrypt", "signing"): {"seal", "compact", "setup"},
         ("kms:GenerateDataKeyWithoutPlaintext", "master"): {"setup"},
         ("kms:GenerateDataKeyWithoutPlaintext", "signing"): {"setup"},
     }
@@ -577,7 +657,7 @@ def others():
             (may if function in functions else not_given)(
                 role(function), action, KEY, "key-staffed", **context_of(purpose)
             )
-        for who in (ADMIN, ROOT, OPERATOR, role("compact")):
+        for who in (ADMIN, ROOT, OPERATOR, role("export")):
             not_given(who, action, KEY, **context_of(purpose))
         (may if action == "kms:Decrypt" else not_given)(OPERATOR, action, KEY, "key-staffed", **context_of(purpose))
         not_given(ADMIN, action, KEY, "key-staffed", **context_of(purpose))
@@ -653,8 +733,8 @@ class Policies(unittest.TestCase):
         self.hold(archive(), ["archive"], archive_staffed=["OnlyDeploymentsChangeSettings"])
 
     def test_the_other_resources_keep_to_their_users(self):
-        names = ["failed", "results", "spill", "spill-dead", "parking", "parking-dead", "parking-staffed", "key"]
-        self.hold(others(), [*names, "key-staffed"])
+        queues = [name for queue in QUEUES for name in (queue, f"{queue}-dead")]
+        self.hold(others(), ["failed", "results", *queues, "parking-staffed", "key", "key-staffed"])
 
     def test_every_condition_is_on_a_key_that_its_actions_carry(self):
         keys = []
