@@ -2,7 +2,9 @@
 //! is gone and told. Stories over the real functions, every call of theirs failed in every way.
 
 use crate::faults::{TRIES_MAX, every_fault_of, numbered};
-use crate::world::{NOON, Sending, World, at_once, event_with_id, until_stuck};
+use crate::world::{GOVERNOR, NOON, Sending, World, at_once, event_with_id, until_stuck};
+use bytes::Bytes;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use stele::access::Tenant;
 use stele::archive::ArchiveEntry;
@@ -223,6 +225,73 @@ fn every_call_of_compact_may_fail_in_every_way() {
         let story = Story::new();
         plan(&story.world);
         story.tell();
+    });
+}
+
+/// Asks over HTTP until there is an answer that is not "try again"; an answer that never comes is a dead process.
+fn ask(world: &World, method: &str, path: &str, idempotency_key: Option<&str>, body: &str) -> Value {
+    let mut query = world.query();
+    for _ in 0..TRIES_MAX {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {GOVERNOR}"))
+            .header("content-type", "application/json");
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request.body(Bytes::from(body.to_owned())).unwrap();
+        match until_stuck(query.handle(request)) {
+            Some(response) if response.status().is_success() => {
+                return serde_json::from_slice(response.body()).unwrap();
+            }
+            Some(response) => assert_eq!(response.status(), 503, "{:?}", response.body()),
+            None => query = world.query(),
+        }
+    }
+    panic!("no answer to {method} {path}");
+}
+
+/// Decided over HTTP: a longer class, a hold, its release; then carried out.
+fn decisions(plan: &dyn Fn(&World)) -> World {
+    let world = World::new();
+    world.sealed("org_acme", 4);
+    at_once(world.compact(&world.compactor(), "org_acme", true)).unwrap();
+    world.faults.take_log();
+    plan(&world);
+    ask(&world, "PUT", "/v1/retention?tenant_id=org_acme", None, r#"{"class_days":731}"#);
+    let hold = r#"{"tenant_id":"org_acme","reason":"case 7"}"#;
+    let hold = ask(&world, "POST", "/v1/legal-holds", Some("case-7"), hold);
+    let hold = format!("/v1/legal-holds/{}?tenant_id=org_acme", hold["id"].as_str().unwrap());
+    world.faults.pause();
+    at_once(world.compact(&world.compactor(), "org_acme", false)).unwrap();
+    world.check_policy("org_acme");
+    world.faults.resume();
+    assert_eq!(ask(&world, "GET", &hold, None, "")["state"], "in_force");
+    ask(&world, "DELETE", &hold, None, "");
+    world.faults.pause();
+    at_once(world.compact(&world.compactor(), "org_acme", false)).unwrap();
+    at_once(world.seal_stream(&world.sealer()));
+    world.check_policy("org_acme");
+    at_once(world.check());
+    let tenant = world.tenant("org_acme");
+    assert_eq!(tenant.record().class_days, 731);
+    assert_eq!(world.archive_entries(&tenant)[0].class.days(), 731);
+    let holds = at_once(world.store.holds(&tenant)).unwrap();
+    assert!(holds.len() == 1 && !holds[0].is_open(), "{holds:?}");
+    let streamed = world.streamed();
+    let told = |action| streamed.iter().filter(|record| record.action == action).count();
+    assert_eq!((told("stele.legal_hold.placed"), told("stele.legal_hold.released")), (1, 1));
+    assert!(told("stele.retention.changed") >= 1);
+    world
+}
+
+#[test]
+fn every_call_of_retention_and_legal_holds_may_fail_in_every_way() {
+    let calls = numbered(&decisions(&|_| {}).faults.take_log());
+    assert!(calls.iter().any(|(call, _)| *call == "policies.place_hold"), "{calls:?}");
+    every_fault_of(&calls, |plan| {
+        decisions(plan);
     });
 }
 

@@ -42,6 +42,7 @@ use stele_adapters::tenants::TenantCache;
 use stele_compact::{Compact, Visit};
 use stele_drain::Drain;
 use stele_ingest::Ingest;
+use stele_query::Query;
 use stele_reconcile::Reconcile;
 use stele_seal::{BatchOutcome, Rebuild, Seal, SealSettings};
 use stele_verify::{Options, Report, Verdict, verify};
@@ -49,6 +50,8 @@ use stele_verify::{Options, Report, Verdict, verify};
 /// 2026-05-01T12:00:00Z.
 pub(crate) const NOON: Timestamp = Timestamp::from_ms(1_777_636_800_000);
 pub(crate) const HOUR_MS: u64 = 60 * 60 * 1000;
+/// The text of a key with every scope.
+pub(crate) const GOVERNOR: &str = "governor";
 /// What checkpoints are signed with.
 pub(crate) const SEED: [u8; 32] = [7; 32];
 
@@ -301,6 +304,34 @@ impl World {
     /// A rebuild of the database.
     pub(crate) fn rebuild(&self) -> Rebuild {
         Rebuild::new(self.sealer(), self.stores(), self.stores(), self.locked())
+    }
+
+    /// A cold start of query, with a key that may decide about retention.
+    pub(crate) fn query(&self) -> Query {
+        let (stores, secrets) = (self.stores(), Secrets::new([3; 32]));
+        let authenticator = Authenticator::new(stores.clone(), self.clock.clone());
+        let governor = ApiKey { scopes: Scope::ALL.to_vec(), ..platform_key(false).1 };
+        let tenants = TenantCache::new(stores.clone(), self.clock.clone(), secrets.clone(), "log.example");
+        let errands = Arc::new(Faulty::new(self.errands.clone(), &self.faults));
+        Query {
+            hot: stores.clone(),
+            heads: stores.clone(),
+            archive: stores.clone(),
+            watermarks: stores.clone(),
+            policies: stores.clone(),
+            compaction: Arc::new(Paced { pace: self.paced, inner: errands }),
+            places: Arc::new(Places::new(stores.clone(), stores.clone(), self.locked())),
+            keys: stores.clone(),
+            refusals: stores,
+            backlogs: Vec::new(),
+            authenticator: Arc::new(authenticator.with_given(KeyHash::of(GOVERNOR), governor)),
+            tenants: Arc::new(tenants),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            secrets,
+            public_keys: vec![PublicKey::of_seed(&SEED)],
+            env: "test".to_owned(),
+        }
     }
 
     /// A cold start of compact.

@@ -24,6 +24,7 @@ use stele::retention::{Class, LifecycleTag};
 use stele::segment::{Head, Segment, SegmentHeader};
 use stele::time::{DAY_MS, Day, Timestamp};
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
+use stele::tlog::manifest::Manifest;
 use stele::tlog::tree::RightEdge;
 use stele_adapters::clock::ManualClock;
 use stele_adapters::contract::sample;
@@ -212,30 +213,42 @@ impl World {
         at_once(self.store.index_from(&self.tenant, LeafIndex::ZERO, usize::MAX)).unwrap()
     }
 
-    /// Makes a file of the archive of all segments that wait, as far as those see it who never open it: bytes of some kind,
-    /// locked and in the index.
+    /// Makes a file of the archive of all segments that wait, with its manifest, as compact does, and tags them.
     fn archive(&self, class: u32) -> ArchiveEntry {
         let archived = at_once(self.store.archived_below(&self.tenant, TreeSize::new(u64::MAX), 1)).unwrap();
         let from = archived.first().map_or(LeafIndex::ZERO, |entry| entry.end.next_index());
+        let running = archived.first().map_or(Timestamp::default(), |entry| entry.running_received_max);
         let waiting = at_once(self.store.index_from(&self.tenant, from, usize::MAX)).unwrap();
-        let (first, last) = (waiting.first().unwrap(), waiting.last().unwrap());
-        let mut entry = ArchiveEntry {
-            first: first.first,
-            end: last.end,
-            sealed_first: first.sealed_at,
-            sealed_last: last.sealed_at,
-            received_min: waiting.iter().map(|e| e.received_min).min().unwrap(),
-            received_max: waiting.iter().map(|e| e.received_max).max().unwrap(),
-            running_received_max: last.running_received_max,
-            id_min: waiting.iter().map(|e| e.id_min).min().unwrap(),
-            id_max: waiting.iter().map(|e| e.id_max).max().unwrap(),
-            bytes: 4,
-            version: String::new(),
-            sha256: Hash::of(b"file"),
-            class: Class::of_days(class).unwrap(),
-            expired: None,
-        };
-        entry.version = self.put_file(&archive_key(&self.tenant, &entry), entry.retain_until(), entry.class);
+        let folder = tempfile::tempdir().unwrap();
+        let (origin, log) = (self.tenant.origin(), self.tenant.log());
+        let mut writer = None;
+        for segment in &waiting {
+            let key = crate::leaves::segment_key(&self.tenant, segment.first);
+            let stored = at_once(self.objects.object(&key)).unwrap().unwrap();
+            let (header, _) = decode_leaves(key.as_str(), stored.bytes.clone()).unwrap();
+            let create = || {
+                ArchiveWriter::create(
+                    &folder.path().join("file"),
+                    origin,
+                    log,
+                    header.before.clone(),
+                    running,
+                )
+            };
+            let writer = writer.get_or_insert_with(|| create().unwrap());
+            writer.append(self.tenant.id(), key.as_str(), stored.bytes).unwrap();
+        }
+        let (file, header) = writer.unwrap().finish().unwrap();
+        let class = Class::of_days(class).unwrap();
+        let entry = header.entry(file.bytes, "1".to_owned(), file.sha256, class);
+        let (key, tag) = (archive_key(&self.tenant, &entry), LifecycleTag::Class(class));
+        let put = self.objects.put_file_if_absent(&key, &file, entry.retain_until(), tag);
+        assert_eq!(at_once(put).unwrap(), PutIfAbsent::Created("1".to_owned()));
+        let (size, edge) = (header.end(), header.after.clone());
+        let manifest = Manifest { origin: origin.clone(), size, edge, objects: Vec::new() };
+        let signed = manifest.sign(&origin.signer(&[7; 32])).unwrap();
+        let key = Object::ArchiveManifest { tenant: self.tenant.id().clone(), log, size }.key();
+        at_once(self.objects.put_if_absent(&key, signed.into(), Timestamp::MAX)).unwrap();
         at_once(self.store.put_archived(&self.tenant, &entry)).unwrap();
         for segment in &waiting {
             let key = crate::leaves::segment_key(&self.tenant, segment.first);
@@ -726,8 +739,7 @@ fn a_file_that_expired_is_recorded_with_an_event_in_the_log() {
     assert_eq!(columns.occurred_at, entry.retain_until().plus_days(1));
     assert_eq!(columns.resource_id.as_deref(), Some(key.as_str()));
     let metadata = columns.metadata.unwrap();
-    for said in ["\"class_days\":90", "\"events\":1", "\"last_leaf_index\":0", &Hash::of(b"file").to_string()]
-    {
+    for said in ["\"class_days\":90", "\"events\":1", "\"last_leaf_index\":0", &entry.sha256.to_string()] {
         assert!(metadata.contains(said), "{said}: {metadata}");
     }
     assert_eq!(world.visit_at(gone.plus_ms(1)).expired, 0);

@@ -255,14 +255,16 @@ async fn a_file_of_somebody_else_is_corrupt() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_gone_and_a_size_that_is_wrong_are_corrupt() {
+async fn a_version_that_is_gone_is_not_found_and_a_size_that_is_wrong_is_corrupt() {
     let (_, header, bytes) = write(&segments(10, 0, &[5])).unwrap();
     let size = bytes.len() as u64;
     let objects = Arc::new(MemoryObjects::new());
     objects.put_if_absent(&key(&header), bytes, Timestamp::MAX).await.unwrap();
-    for (version, size) in [("2", size), ("1", size - 1), ("1", size + 1), ("1", 0), ("1", u64::MAX)] {
-        let opened = ArchiveFile::open(objects.clone(), key(&header), version.to_owned(), size).await;
-        assert_eq!(opened.map(|_| ()).unwrap_err().code(), Code::Corrupt, "{version} {size}");
+    let opened = ArchiveFile::open(objects.clone(), key(&header), "2".to_owned(), size).await;
+    assert_eq!(opened.map(|_| ()).unwrap_err().code(), Code::NotFound);
+    for size in [size - 1, size + 1, 0, u64::MAX] {
+        let opened = ArchiveFile::open(objects.clone(), key(&header), "1".to_owned(), size).await;
+        assert_eq!(opened.map(|_| ()).unwrap_err().code(), Code::Corrupt, "{size}");
     }
 }
 
