@@ -5,7 +5,11 @@ use super::super::{encode_segment, sample};
 use super::*;
 use crate::clock::SeededRandom;
 use crate::memory_objects::MemoryObjects;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::basic::ZstdLevel;
 use proptest::prelude::*;
 use std::sync::Arc;
 use stele::archive::ArchiveHeader;
@@ -164,6 +168,38 @@ async fn row_groups_end_with_the_blocks_of_the_log() {
     check(&segments, 9).await;
 }
 
+/// Large events of one millisecond: memory is bounded by bytes, and an id is told from others of its time.
+#[tokio::test]
+async fn row_groups_end_before_their_leaves_fill_the_memory() {
+    let random = SeededRandom::new(17);
+    let at = Timestamp::from_ms(1_780_000_000_000);
+    let records: Vec<Record> = (0..640)
+        .map(|n| {
+            let leaf = serde_json::json!({
+                "action": "file.uploaded",
+                "actor": {"id": format!("u{}", n % 3), "type": "user"},
+                "id": EventId::new(at, random.next_u64().into()).to_string(),
+                "key_id": "k7f3a9c2",
+                "metadata": {"text": "x".repeat(60_000)},
+                "occurred_at": at.to_string(),
+                "outcome": "success",
+                "received_at": at.plus_ms(n).to_string(),
+                "tenant_id": TENANT,
+                "v": 1,
+            });
+            Record::from_leaf(leaf.to_string().into_bytes()).unwrap()
+        })
+        .collect();
+    let header = sample::header(RightEdge::empty(), &records);
+    let file = encode_segment(&header, &records).unwrap();
+    let segments = Segments { before: RightEdge::empty(), files: vec![(header, file)], records };
+    let (_, _, bytes) = write(&segments).unwrap();
+    let metadata = parquet::file::metadata::ParquetMetaDataReader::new().parse_and_finish(&bytes).unwrap();
+    let rows: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    check(&segments, 5).await;
+}
+
 #[test]
 fn the_same_segments_have_the_same_bytes() {
     let segments = segments(4, 3, &[200, 300]);
@@ -186,6 +222,7 @@ fn the_schema_is_the_golden_one_and_only_what_prunes_has_statistics() {
     );
     assert_eq!(with(|c| c.column_index_range().is_some()), ["actor_id"]);
     assert_eq!(with(|c| c.offset_index_range().is_none()), [""; 0]);
+    assert_eq!(with(|c| c.bloom_filter_offset().is_some()), ["resource_id"]);
 }
 
 fn refused(segments: &Segments) -> String {
@@ -252,6 +289,85 @@ async fn a_file_of_somebody_else_is_corrupt() {
     let error = file.verify(&other, &mut |_, _| Ok(())).await.unwrap_err();
     assert_eq!(error.code(), Code::Corrupt);
     assert!(error.detail().contains("tenant_id"), "{error}");
+}
+
+/// Writes any columns under a header, as one who tampers would.
+fn forge(header: &ArchiveHeader, bytes: &Bytes, change: impl Fn(usize, ArrayRef) -> ArrayRef) -> Bytes {
+    let reader = ParquetRecordBatchReader::try_new(bytes.clone(), 10_000).unwrap();
+    let honest: Vec<RecordBatch> = reader.map(|batch| batch.unwrap()).collect();
+    let columns = honest[0].columns().iter().cloned().enumerate().map(|(n, column)| change(n, column));
+    let schema = Arc::clone(&layout::ARROW_SCHEMA);
+    let forged = RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap();
+    let level = ZstdLevel::try_new(1).unwrap();
+    let pairs = super::super::header::encode_archive(header);
+    let properties = layout::properties(level).into_builder().set_key_value_metadata(Some(pairs)).build();
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties)
+        .with_schema_root("stele".to_owned())
+        .with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options).unwrap();
+    writer.write(&forged).unwrap();
+    writer.into_inner().unwrap().into()
+}
+
+#[tokio::test]
+async fn a_column_that_differs_from_its_leaf_is_corrupt_and_named() {
+    let (_, header, bytes) = write(&segments(15, 40, &[9])).unwrap();
+    let honest = open(&header, forge(&header, &bytes, |_, column| column)).await.unwrap();
+    honest.verify(&tenant(), &mut |_, _| Ok(())).await.unwrap();
+    for (place, field) in layout::ARROW_SCHEMA.fields().iter().enumerate().skip(1) {
+        let forged =
+            forge(&header, &bytes, |n, column| match column.as_any().downcast_ref::<StringArray>() {
+                _ if n != place => column,
+                Some(texts) => {
+                    let changed =
+                        texts.iter().enumerate().map(|(row, text)| if row == 3 { Some("x") } else { text });
+                    Arc::new(changed.collect::<StringArray>())
+                }
+                None => {
+                    let changed = |n: usize, value: i64| value + i64::from(n == 3);
+                    match column.as_any().downcast_ref::<Int64Array>() {
+                        Some(numbers) => Arc::new(Int64Array::from_iter_values(
+                            numbers.values().iter().enumerate().map(|(n, value)| changed(n, *value)),
+                        )),
+                        None => {
+                            let times = column.as_any().downcast_ref::<TimestampMillisecondArray>().unwrap();
+                            let times =
+                                times.values().iter().enumerate().map(|(n, value)| changed(n, *value));
+                            Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC"))
+                        }
+                    }
+                }
+            });
+        let file = open(&header, forged).await.unwrap();
+        let error = file.verify(&tenant(), &mut |_, _| Ok(())).await.unwrap_err();
+        assert_eq!(error.code(), Code::Corrupt);
+        let name = field.name();
+        assert!(error.detail().contains(name) || error.detail().contains("leaf index"), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_says_something_else_of_its_leaves_is_corrupt() {
+    let (_, header, bytes) = write(&segments(16, 4, &[9])).unwrap();
+    for change in [
+        |h: &mut ArchiveHeader| h.received_min = Timestamp::default(),
+        |h: &mut ArchiveHeader| h.received_max = h.received_max.plus_ms(1),
+        |h: &mut ArchiveHeader| h.running_received_max = Timestamp::default(),
+        |h: &mut ArchiveHeader| h.id_min = EventId::first_at(Timestamp::default()),
+        |h: &mut ArchiveHeader| h.id_max = EventId::last_at(Timestamp::MAX),
+        |h: &mut ArchiveHeader| h.sealed_first = Timestamp::MAX,
+        |h: &mut ArchiveHeader| h.after.append(leaf_hash(b"another")),
+        |h: &mut ArchiveHeader| h.before = RightEdge::empty(),
+    ] {
+        let mut changed = header.clone();
+        change(&mut changed);
+        let result = match open(&header, forge(&changed, &bytes, |_, column| column)).await {
+            Ok(file) => file.verify(&tenant(), &mut |_, _| Ok(())).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        assert_eq!(result.unwrap_err().code(), Code::Corrupt);
+    }
 }
 
 #[tokio::test]

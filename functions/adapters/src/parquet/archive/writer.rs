@@ -195,18 +195,23 @@ impl ArchiveWriter {
             self.edge.append(hash);
             hashes.push(hash);
         }
+        let ends = leaf.value_offsets();
         let mut from = 0;
         while from < batch.num_rows() {
             let index = first + from as u64;
             let in_block = (BLOCK_LEAVES - index % BLOCK_LEAVES) as usize;
-            let rows = in_block.min(batch.num_rows() - from);
+            let most = in_block.min(batch.num_rows() - from);
+            // At least one row; all that fit.
+            let room = ROW_GROUP_LEAF_BYTES.saturating_sub(self.held_leaf_bytes);
+            let fit =
+                ends[from + 1..=from + most].iter().take_while(|end| (**end - ends[from]) as usize <= room);
+            let rows = fit.count().max(1);
             self.held.push(batch.slice(from, rows));
-            let ends = leaf.value_offsets();
             self.held_leaf_bytes += (ends[from + rows] - ends[from]) as usize;
-            if rows == in_block || self.held_leaf_bytes >= ROW_GROUP_LEAF_BYTES {
+            from += rows;
+            if rows == in_block || rows < most {
                 self.write_row_group(key)?;
             }
-            from += rows;
         }
         Ok(())
     }
