@@ -2,7 +2,7 @@
 //! compaction out for days. After every step exactly those objects are there that a small model of the policy says, and
 //! twice a year all that is left verifies, back to the oldest checkpoint anybody saved.
 
-use crate::world::{HOUR_MS, SEED, Sending, World, at_once, event_with_id};
+use crate::world::{HOUR_MS, SEED, Sending, World, at_once, event_with_id, leaves_of};
 use std::collections::{BTreeMap, BTreeSet};
 use stele::access::Tenant;
 use stele::id::EventId;
@@ -10,8 +10,10 @@ use stele::layout::{self, Object};
 use stele::limits;
 use stele::ports::{ArchiveIndex, Clock, Policies};
 use stele::public_key::PublicKey;
+use stele::record::Record;
 use stele::time::{DAY_MS, Timestamp};
 use stele::tlog::hash::LeafIndex;
+use stele_adapters::parquet::archive::ArchiveFile;
 use stele_verify::{Options, Verdict, verify};
 
 const YEARS: u64 = 8;
@@ -77,6 +79,8 @@ struct Years {
     tenants: Vec<Known>,
     /// Acknowledged events: tenant, leaf hash.
     acknowledged: BTreeMap<EventId, (usize, String)>,
+    /// Those of them that were found in a file when it was new.
+    archived: BTreeSet<EventId>,
     holds_placed: u64,
 }
 
@@ -90,6 +94,7 @@ impl Years {
             chance: Chance(8),
             tenants: Vec::new(),
             acknowledged: BTreeMap::new(),
+            archived: BTreeSet::new(),
             holds_placed: 0,
         };
         for class in limits::CLASSES_DAYS {
@@ -181,6 +186,10 @@ impl Years {
                 gone: false,
             };
             self.tenants[at].files.insert(first, file);
+            let files = at_once(self.world.archive_files(&tenant));
+            let stored = files.iter().find(|stored| stored.header().first() == entry.first).unwrap();
+            let ids = self.check_receipts(at, &tenant, stored);
+            self.archived.extend(ids);
         }
         let class = self.tenants[at].class;
         for file in self.tenants[at].files.values_mut().filter(|file| !file.gone) {
@@ -296,7 +305,6 @@ impl Years {
             at_once(verify(&crate::tamper::evidence_of(self.world.objects.clone()), &options, &|_, _| {}))
                 .unwrap();
         assert_eq!(report.verdict(), Verdict::Proven, "{report:#?}");
-        let mut left = BTreeMap::new();
         for at in 0..self.tenants.len() {
             let tenant = self.tenant(at);
             let known = &self.tenants[at];
@@ -305,17 +313,25 @@ impl Years {
             let gone: u64 = gone.map(|(first, file)| file.end - first).sum();
             assert_eq!(log.leaves_expired, gone, "{}", known.id);
             for file in at_once(self.world.archive_files(&tenant)) {
-                let (first, end) = (file.header().first(), file.header().end());
-                for (id, _) in at_once(file.ids(first, end)).unwrap() {
-                    left.insert(id, at);
+                self.check_receipts(at, &tenant, &file);
+            }
+        }
+    }
+
+    /// Every event of a file that somebody holds a receipt for is its tenant's, with the receipt's leaf hash; gives their ids.
+    fn check_receipts(&self, at: usize, tenant: &Tenant, file: &ArchiveFile) -> Vec<EventId> {
+        let mut ids = Vec::new();
+        let mut visit = |_, records: &[Record]| {
+            for record in records {
+                if let Some(receipt) = self.acknowledged.get(&record.id) {
+                    assert_eq!(receipt, &(at, record.leaf_hash.to_string()), "`{}`", record.id);
+                    ids.push(record.id);
                 }
             }
-        }
-        for (id, at) in &left {
-            if let Some((owner, _)) = self.acknowledged.get(id) {
-                assert_eq!(owner, at);
-            }
-        }
+            Ok(())
+        };
+        at_once(file.verify(tenant.id(), &mut visit)).unwrap();
+        ids
     }
 }
 
@@ -378,6 +394,13 @@ fn eight_years_hold_what_policy_says_at_every_step() {
         years.reconcile(at);
     }
     years.verify();
+    let mut found = years.archived.clone();
+    for known in &years.tenants {
+        let waiting = at_once(leaves_of(&years.world, &known.id));
+        found.extend(waiting.into_iter().map(|(_, id)| id));
+    }
+    let lost: Vec<_> = years.acknowledged.keys().filter(|id| !found.contains(id)).collect();
+    assert!(lost.is_empty(), "acknowledged, and never in a file or a segment: {lost:?}");
     let told =
         years.world.streamed().iter().filter(|record| record.action == "stele.archive.expired").count();
     let expired: u64 = years.tenants.iter().map(|known| known.expired).sum();
