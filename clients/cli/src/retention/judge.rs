@@ -7,6 +7,7 @@ use stele::time::Timestamp;
 
 /// An object's lifecycle tag as found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "aws"), allow(dead_code, reason = "a folder has only some of them"))]
 pub(super) enum Tag {
     None,
     Ours(LifecycleTag),
@@ -46,6 +47,7 @@ impl fmt::Display for Tag {
 
 /// Who keeps an object's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "aws"), allow(dead_code, reason = "a folder has only some of them"))]
 pub(super) enum Mode {
     /// S3, against everybody.
     Compliance,
