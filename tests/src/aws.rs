@@ -114,8 +114,8 @@ async fn setup_makes_an_installations_secrets_once_and_locks_them() {
         clock: Arc::new(SystemClock),
     };
     let (one, other) = (setup(), setup());
-    let (one, other) = tokio::join!(one.run(), other.run());
-    let (one, other, later) = (one.unwrap(), other.unwrap(), setup().run().await.unwrap());
+    let (one, other) = tokio::join!(one.run(1), other.run(1));
+    let (one, other, later) = (one.unwrap(), other.unwrap(), setup().run(1).await.unwrap());
     assert_eq!((&one, &one), (&other, &later));
 
     let master = wrapping.unwrapped_base64(Purpose::Master, &one.master_secret).await.unwrap();
@@ -123,12 +123,12 @@ async fn setup_makes_an_installations_secrets_once_and_locks_them() {
     assert_ne!(master, seed);
     assert!(wrapping.unwrapped_base64(Purpose::Signing, &one.master_secret).await.is_err());
     assert!(wrapping.unwrapped_base64(Purpose::Master, "not base64!").await.is_err());
-    let wrapped = stored(Purpose::Signing, &*objects).await.unwrap();
+    let wrapped = stored(Purpose::Signing, 1, &*objects).await.unwrap();
     assert_eq!(wrapping.unwrapped(Purpose::Signing, &wrapped).await.unwrap(), seed);
 
     let public = PublicKey::of_seed(&seed);
     let published = objects.object(&public.object_key()).await.unwrap().unwrap();
-    assert_eq!(published.bytes, public.to_file());
+    assert_eq!(published.bytes, public.to_file(stele::public_key::Purpose::Checkpoints));
     let names: Vec<String> = objects.list("", None, 10).await.unwrap().into_iter().map(|o| o.key).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(published.retain_until.ms() > later_than_years(9), "locked for the longest class");

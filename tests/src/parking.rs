@@ -183,7 +183,10 @@ fn a_panic_in_one_tenants_sealing_costs_that_tenants_records() {
             world.objects.clone(),
         )),
         Arc::new(SystemClock),
-        stele_seal::SealSettings { seed: crate::world::SEED, publish_every_ms: 0 },
+        stele_seal::SealSettings {
+            seeds: stele::public_key::SigningSeeds::one(crate::world::SEED),
+            publish_every_ms: 0,
+        },
     );
     let queue = parking(&world);
     let done = at_once(sealer.handle_stream(&lambda_event_of(&records, 1), &*queue));

@@ -224,7 +224,13 @@ fn of_tenant(key: &str) -> Options {
             | Object::ArchiveManifest { tenant, .. }
             | Object::Manifest { tenant, .. },
         ) => Some(tenant),
-        Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) | None => None,
+        Some(
+            Object::KeyChange { .. }
+            | Object::Statement { .. }
+            | Object::PublicKey { .. }
+            | Object::WrappedSecret { .. },
+        )
+        | None => None,
     };
     Options { tenant, ..Options::default() }
 }

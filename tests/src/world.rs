@@ -17,7 +17,7 @@ use stele::errand::Errand;
 use stele::id::{EventId, TenantId};
 use stele::layout::{self, Object, ObjectKey};
 use stele::ports::{ApiKeys, ArchiveIndex, ArchiveObjects, Clock, Heads, Inbox, LockedObjects, Tenants};
-use stele::public_key::PublicKey;
+use stele::public_key::{PublicKey, PublishedKeys, SigningSeeds};
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
@@ -38,10 +38,11 @@ use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::parquet::archive::ArchiveFile;
 use stele_adapters::parquet::decode_segment;
 use stele_adapters::places::Places;
+use stele_adapters::stored_tree::StoredTree;
 use stele_adapters::tenants::TenantCache;
 use stele_compact::{Compact, Visit};
 use stele_drain::Drain;
-use stele_ingest::Ingest;
+use stele_ingest::{Ingest, ReceiptSigner};
 use stele_query::Query;
 use stele_reconcile::Reconcile;
 use stele_seal::{BatchOutcome, Rebuild, Seal, SealSettings};
@@ -93,6 +94,7 @@ pub(crate) struct World {
     pub(crate) faults: FaultPlan,
     /// Whether each call gives way before and after.
     pub(crate) paced: bool,
+    seeds: std::sync::Mutex<Vec<[u8; 32]>>,
     pub(crate) publish_every_ms: u64,
     known: Mutex<Known>,
 }
@@ -221,6 +223,7 @@ impl World {
             random: Arc::new(SeededRandom::new(1)),
             faults: FaultPlan::none(),
             paced: false,
+            seeds: std::sync::Mutex::new(vec![SEED]),
             publish_every_ms: 0,
             known: Mutex::default(),
         };
@@ -241,11 +244,27 @@ impl World {
         }
     }
 
-    /// Stores the public key as the runner does.
+    /// The seeds there are: the first, and those that were added.
+    pub(crate) fn seeds(&self) -> SigningSeeds {
+        SigningSeeds::new(self.seeds.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Adds a signing key, to which every process that starts from now on hands logs over.
+    pub(crate) fn add_seed(&self, seed: [u8; 32]) {
+        self.seeds.lock().unwrap().push(seed);
+    }
+
+    /// The public keys of all of it.
+    pub(crate) fn public_keys(&self) -> PublishedKeys {
+        PublishedKeys::of(&self.seeds(), &Secrets::new([3; 32]).receipt_seed())
+    }
+
+    /// Stores the public keys as the runner does.
     pub(crate) async fn publish_key(&self) {
-        let key = PublicKey::of_seed(&SEED);
         let until = self.clock.now().plus_days(3_654);
-        self.objects.put_if_absent(&key.object_key(), key.to_file().into(), until).await.unwrap();
+        for (purpose, key) in self.public_keys().all() {
+            self.objects.put_if_absent(&key.object_key(), key.to_file(purpose).into(), until).await.unwrap();
+        }
     }
 
     fn stores(&self) -> Arc<Paced<Faulty<MemoryStore>>> {
@@ -261,6 +280,7 @@ impl World {
     /// A cold start of ingest.
     pub(crate) fn ingest(&self) -> Arc<Ingest> {
         Arc::new(Ingest {
+            receipts: ReceiptSigner::new(&Secrets::new([3; 32])),
             acceptor: self.acceptor(),
             authenticator: Arc::new(Authenticator::new(self.stores(), self.clock.clone())),
             spill: Arc::new(Paced {
@@ -297,7 +317,7 @@ impl World {
     pub(crate) fn sealer(&self) -> Arc<Seal> {
         let (stores, locked) = (self.stores(), self.locked());
         let places = Arc::new(Places::new(stores.clone(), stores.clone(), locked.clone()));
-        let settings = SealSettings { seed: SEED, publish_every_ms: self.publish_every_ms };
+        let settings = SealSettings { seeds: self.seeds(), publish_every_ms: self.publish_every_ms };
         Arc::new(Seal::new(stores.clone(), locked, stores, places, self.clock.clone(), settings))
     }
 
@@ -320,6 +340,7 @@ impl World {
             watermarks: stores.clone(),
             policies: stores.clone(),
             compaction: Arc::new(Paced { pace: self.paced, inner: errands }),
+            tree: Arc::new(StoredTree::new(stores.clone(), stores.clone(), self.locked())),
             places: Arc::new(Places::new(stores.clone(), stores.clone(), self.locked())),
             keys: stores.clone(),
             refusals: stores,
@@ -329,7 +350,7 @@ impl World {
             clock: self.clock.clone(),
             random: self.random.clone(),
             secrets,
-            public_keys: vec![PublicKey::of_seed(&SEED)],
+            public_keys: self.public_keys(),
             env: "test".to_owned(),
         }
     }
@@ -345,7 +366,7 @@ impl World {
             policies: stores.clone(),
             tenants: stores,
             clock: self.clock.clone(),
-            seed: SEED,
+            seeds: self.seeds(),
             spool: self.spool.path().to_owned(),
         }
     }

@@ -40,7 +40,7 @@ mod with_aws {
     use stele_adapters::dynamodb::DynamoStore;
     use stele_adapters::places::Places;
     use stele_adapters::s3::{LockMode, LockedBucket};
-    use stele_adapters::secrets::{self, Purpose, Wrapping};
+    use stele_adapters::secrets::Wrapping;
     use stele_seal::{Rebuild, Rebuilt, Seal, SealSettings};
 
     /// An installation and the clients to ask about it.
@@ -116,10 +116,9 @@ mod with_aws {
         /// publishes the checkpoint.
         pub(crate) async fn rebuild(&self, progress: &(dyn Fn(&Rebuilt) + Sync)) -> stele::Result<Rebuilt> {
             let (store, objects) = (Arc::new(self.store()), Arc::new(self.objects()));
-            let wrapped = secrets::stored(Purpose::Signing, &*objects).await?;
-            let seed = Wrapping::new(self.aws.kms()).unwrapped(Purpose::Signing, &wrapped).await?;
+            let seeds = Wrapping::new(self.aws.kms()).stored_signing_seeds(&*objects).await?;
             let places = Arc::new(Places::new(store.clone(), store.clone(), objects.clone()));
-            let settings = SealSettings { seed, publish_every_ms: u64::MAX };
+            let settings = SealSettings { seeds, publish_every_ms: u64::MAX };
             let seal = Seal::new(
                 store.clone(),
                 objects.clone(),

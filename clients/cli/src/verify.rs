@@ -140,7 +140,7 @@ fn parse_public_key(bytes: &[u8]) -> Option<PublicKey> {
     let text = std::str::from_utf8(bytes).ok()?.trim();
     let raw = || STANDARD.decode(text).ok()?.try_into().ok().map(PublicKey);
     let c2sp = || VerifierKey::parse(text).ok().map(|key| PublicKey(*key.public()));
-    PublicKey::from_file(bytes).or_else(raw).or_else(c2sp)
+    PublicKey::from_file(bytes).map(|(_, key)| key).or_else(raw).or_else(c2sp)
 }
 
 fn progress_bar() -> ProgressBar {
@@ -258,7 +258,11 @@ mod tests {
     fn a_public_key_is_read_in_every_form() {
         let key = PublicKey::of_seed(&[7; 32]);
         let c2sp = VerifierKey::new(KeyName::parse("example.com/log").unwrap(), &key.0).unwrap().to_string();
-        for text in [key.to_file(), format!("{}\n", STANDARD.encode(key.0)), c2sp] {
+        for text in [
+            key.to_file(stele::public_key::Purpose::Checkpoints),
+            format!("{}\n", STANDARD.encode(key.0)),
+            c2sp,
+        ] {
             assert_eq!(parse_public_key(text.as_bytes()), Some(key), "{text}");
         }
         for text in ["", "AAAA", "{}", "example.com/log+00000000+AAAA"] {

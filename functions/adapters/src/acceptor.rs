@@ -12,6 +12,7 @@ use stele::ports::{Clock, ColdStore, HotStore, Put, PutOutcome, Random, Remember
 use stele::record::Record;
 use stele::spill::Spilled;
 use stele::time::{Day, Timestamp};
+use stele::tlog::checkpoint::Origin;
 
 use crate::tenants::TenantCache;
 
@@ -93,6 +94,8 @@ pub struct Arrival {
 pub struct Receipt {
     /// What is stored.
     pub record: Record,
+    /// The log it is or will be in.
+    pub origin: Origin,
     /// It was there before.
     pub replayed: bool,
     /// What was odd about the event.
@@ -199,12 +202,12 @@ impl Acceptor {
             && was_there(&tenant, forgotten)
             && let Some(stored) = self.cold.forgotten_record(&tenant, record.id, forgotten).await?
         {
-            return replay(stored, &record, occurred_at_defaulted, warnings);
+            return replay(&tenant, stored, &record, occurred_at_defaulted, warnings);
         }
         if let Some(out_of_range) = out_of_range {
             // A retry may come when its event has grown too old: what is stored stays acknowledged.
             return match self.hot.record(&tenant, record.id).await? {
-                Some(stored) => replay(stored, &record, occurred_at_defaulted, warnings),
+                Some(stored) => replay(&tenant, stored, &record, occurred_at_defaulted, warnings),
                 None => Err(out_of_range),
             };
         }
@@ -218,9 +221,11 @@ impl Acceptor {
         let outcome = self.hot.put(&tenant, &put).await?;
         let record = put.record;
         match outcome {
-            PutOutcome::Stored => Ok(Receipt { record, replayed: false, warnings }),
+            PutOutcome::Stored => {
+                Ok(Receipt { record, origin: tenant.origin().clone(), replayed: false, warnings })
+            }
             PutOutcome::Exists(stored) | PutOutcome::Remembered(stored) => {
-                replay(stored, &record, occurred_at_defaulted, warnings)
+                replay(&tenant, stored, &record, occurred_at_defaulted, warnings)
             }
         }
     }
@@ -277,13 +282,14 @@ pub fn tenant_of(grant: &Grant, draft: &Draft<'_>) -> Result<TenantId> {
 
 /// The original receipt, if the content is the same.
 fn replay(
+    tenant: &Tenant,
     stored: Record,
     sent: &Record,
     occurred_at_defaulted: bool,
     warnings: Vec<FieldProblem>,
 ) -> Result<Receipt> {
     if same_content(stored.leaf.as_bytes(), sent.leaf.as_bytes(), occurred_at_defaulted) {
-        return Ok(Receipt { record: stored, replayed: true, warnings });
+        return Ok(Receipt { record: stored, origin: tenant.origin().clone(), replayed: true, warnings });
     }
     Err(Error::new(
         Code::EventConflict,

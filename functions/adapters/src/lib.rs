@@ -27,6 +27,7 @@ pub mod memory_queue;
 pub mod faults;
 pub mod contract;
 pub mod places;
+pub mod stored_tree;
 pub mod cache;
 pub mod tenants;
 pub mod authenticator;

@@ -368,15 +368,28 @@ impl ColdStore for Places {
         id: EventId,
         forgotten: Timestamp,
     ) -> Result<Option<Record>> {
+        Ok(self.sealed(tenant, id, forgotten).await?.map(|(record, _)| record))
+    }
+}
+
+impl Places {
+    /// The record of an id with its leaf index, if it is in the log and was received at `received_by` or before (one
+    /// received later may be found or not).
+    pub async fn sealed(
+        &self,
+        tenant: &Tenant,
+        id: EventId,
+        received_by: Timestamp,
+    ) -> Result<Option<(Record, LeafIndex)>> {
         let Some(head) = self.heads.head(tenant).await? else { return Ok(None) };
         for holder in self.holders_since(tenant, head.size(), Timestamp::default()).await? {
-            if holder.received_min() > forgotten || !holder.may_hold_id(id) {
+            if holder.received_min() > received_by || !holder.may_hold_id(id) {
                 continue;
             }
             let file = match &holder {
                 Holder::Segment(entry) => match self.segment_record(tenant, entry, id).await? {
                     Some(looked) => match looked {
-                        Some(record) => return Ok(Some(record)),
+                        Some(found) => return Ok(Some(found)),
                         None => continue,
                     },
                     None => self.file_instead(tenant, entry).await?,
@@ -384,9 +397,9 @@ impl ColdStore for Places {
                 Holder::Archive(entry) => self.file(tenant, entry).await?,
             };
             if let Some(file) = file
-                && let Some((record, _)) = unless_gone(file.find(id).await)?
+                && let Some(found) = unless_gone(file.find(id).await)?
             {
-                return Ok(Some(record));
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -400,14 +413,15 @@ impl Places {
         tenant: &Tenant,
         entry: &IndexEntry,
         id: EventId,
-    ) -> Result<Option<Option<Record>>> {
+    ) -> Result<Option<Option<(Record, LeafIndex)>>> {
         let Some(ids) = self.segment_ids(tenant, entry).await? else { return Ok(None) };
         let Ok(at) = ids.binary_search_by_key(&id, |(id, _)| *id) else { return Ok(Some(None)) };
         let Some((key, bytes)) = self.segment(tenant, entry).await? else { return Ok(None) };
         let (_, leaves) = decode_leaves(key.as_str(), bytes)?;
-        let leaf = leaves.into_iter().nth(ids[at].1 as usize);
-        let leaf = leaf.ok_or_else(|| Error::corrupt(&key, format!("the leaf of `{id}`"), "none"))?;
-        Record::from_leaf(leaf).map(|record| Some(Some(record)))
+        let leaf = leaves.into_iter().nth(ids[at].1 as usize).zip(entry.first.plus(u64::from(ids[at].1)));
+        let (leaf, index) =
+            leaf.ok_or_else(|| Error::corrupt(&key, format!("the leaf of `{id}`"), "none"))?;
+        Record::from_leaf(leaf).map(|record| Some(Some((record, index))))
     }
 }
 

@@ -10,6 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use stele::layout::Object;
 use stele::ports::{Clock, LockedObjects};
+use stele::public_key::SigningSeeds;
 use stele::{Error, Result, limits};
 
 /// Name of the encryption context's only member.
@@ -34,8 +35,13 @@ impl Purpose {
         }
     }
 
-    fn object(self) -> Object {
-        Object::WrappedSecret { purpose: self.as_str().to_owned() }
+    /// The first one has the purpose for a name, later ones a number behind it.
+    fn object(self, generation: u32) -> Object {
+        let purpose = match generation {
+            0 | 1 => self.as_str().to_owned(),
+            later => format!("{}{later}", self.as_str()),
+        };
+        Object::WrappedSecret { purpose }
     }
 }
 
@@ -78,16 +84,39 @@ impl Wrapping {
         self.unwrapped(purpose, &bytes).await
     }
 
+    /// The seeds checkpoints are signed with, oldest first, from base64 separated by commas.
+    pub async fn signing_seeds(&self, wrapped: &str) -> Result<SigningSeeds> {
+        let mut seeds = Vec::new();
+        for wrapped in wrapped.split(',') {
+            seeds.push(self.unwrapped_base64(Purpose::Signing, wrapped).await?);
+        }
+        SigningSeeds::new(seeds).ok_or_else(|| Error::corrupt("the wrapped seeds", "at least one", "none"))
+    }
+
+    /// The seeds that are stored, oldest first.
+    pub async fn stored_signing_seeds(&self, objects: &dyn LockedObjects) -> Result<SigningSeeds> {
+        let mut seeds =
+            vec![self.unwrapped(Purpose::Signing, &stored(Purpose::Signing, 1, objects).await?).await?];
+        for generation in 2.. {
+            let Some(wrapped) = objects.object(&Purpose::Signing.object(generation).key()).await? else {
+                break;
+            };
+            seeds.push(self.unwrapped(Purpose::Signing, &wrapped.bytes).await?);
+        }
+        SigningSeeds::new(seeds).ok_or_else(|| Error::corrupt("the wrapped seeds", "at least one", "none"))
+    }
+
     /// The wrapped secret that is stored, or a new one that is stored now; of two makers at once the first one's.
-    /// A crash on the way leaves nothing, or the secret stored.
+    /// A crash on the way leaves nothing, or the secret stored. `generation` counts from 1.
     pub async fn stored_or_new(
         &self,
         purpose: Purpose,
+        generation: u32,
         key_id: &str,
         objects: &dyn LockedObjects,
         clock: &dyn Clock,
     ) -> Result<Bytes> {
-        let key = purpose.object().key();
+        let key = purpose.object(generation).key();
         if let Some(stored) = objects.object(&key).await? {
             return Ok(stored.bytes);
         }
@@ -101,13 +130,13 @@ impl Wrapping {
         let wrapped = answer.ciphertext_blob.map(Blob::into_inner).unwrap_or_default();
         let until = clock.now().plus_days(limits::CHECKPOINT_LOCK_DAYS);
         objects.put_if_absent(&key, Bytes::from(wrapped), until).await?;
-        stored(purpose, objects).await
+        stored(purpose, generation, objects).await
     }
 }
 
 /// The wrapped secret that is stored.
-pub async fn stored(purpose: Purpose, objects: &dyn LockedObjects) -> Result<Bytes> {
-    let key = purpose.object().key();
+pub async fn stored(purpose: Purpose, generation: u32, objects: &dyn LockedObjects) -> Result<Bytes> {
+    let key = purpose.object(generation).key();
     let stored = objects.object(&key).await?;
     Ok(stored.ok_or_else(|| Error::corrupt(&key, "a wrapped secret", "nothing"))?.bytes)
 }

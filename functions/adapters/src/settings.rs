@@ -3,7 +3,7 @@
 
 use crate::s3::LockMode;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use stele::public_key::PublicKey;
+use stele::public_key::{PublicKey, PublishedKeys, Purpose};
 use stele::{Code, Error, Result};
 
 /// Table of events.
@@ -40,6 +40,22 @@ pub const SIGNING_SEED: &str = "STELE_SIGNING_SEED";
 pub const PUBLIC_KEYS: &str = "STELE_PUBLIC_KEYS";
 
 const PUBLISH_EVERY_SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// Purposes of public keys in a variable.
+const PURPOSES: [(&str, Purpose); 3] = [
+    ("checkpoints", Purpose::Checkpoints),
+    ("receipts", Purpose::Receipts),
+    ("statements", Purpose::Statements),
+];
+
+/// Public keys as a variable has them.
+pub fn shown_public_keys(keys: &PublishedKeys) -> String {
+    let shown = |(purpose, key): (Purpose, PublicKey)| {
+        let name = PURPOSES.into_iter().find(|(_, known)| *known == purpose).map_or("", |(name, _)| name);
+        format!("{name}:{}", STANDARD.encode(key.0))
+    };
+    keys.all().map(shown).collect::<Vec<_>>().join(",")
+}
 
 /// Reads variables and collects what is wrong with them.
 pub struct Settings<'a> {
@@ -98,11 +114,17 @@ impl<'a> Settings<'a> {
         seconds * 1000
     }
 
-    /// [`PUBLIC_KEYS`], separated by commas.
-    pub fn public_keys(&mut self) -> Vec<PublicKey> {
-        self.read(PUBLIC_KEYS, "Ed25519 public keys in base64, separated by commas", |value| {
-            let key = |text: &str| Some(PublicKey(STANDARD.decode(text.trim()).ok()?.try_into().ok()?));
-            value.split(',').map(key).collect()
+    /// [`PUBLIC_KEYS`], as [`shown_public_keys`] writes them.
+    pub fn public_keys(&mut self) -> PublishedKeys {
+        let expected = "public keys as `<purpose>:<base64>`, separated by commas";
+        self.read(PUBLIC_KEYS, expected, |value| {
+            let mut keys = PublishedKeys::default();
+            for text in value.split(',') {
+                let (name, key) = text.trim().split_once(':')?;
+                let (_, purpose) = PURPOSES.into_iter().find(|(known, _)| *known == name)?;
+                keys.push(purpose, PublicKey(STANDARD.decode(key).ok()?.try_into().ok()?));
+            }
+            Some(keys)
         })
     }
 
@@ -155,10 +177,11 @@ mod tests {
     #[test]
     fn public_keys_are_read() {
         let key = PublicKey::of_seed(&[7; 32]);
-        let text = STANDARD.encode(key.0);
-        let environment = |_: &str| Some(format!("{text}, {text}"));
+        let mut keys = PublishedKeys::default();
+        Purpose::ALL.into_iter().for_each(|purpose| keys.push(purpose, key));
+        let environment = |_: &str| Some(shown_public_keys(&keys));
         let mut settings = Settings::new(&environment);
-        assert_eq!(settings.public_keys(), [key, key]);
+        assert_eq!(settings.public_keys(), keys);
         settings.finish().unwrap();
     }
 }

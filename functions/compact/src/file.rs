@@ -18,7 +18,9 @@ use stele::retention::LifecycleTag;
 use stele::segment::IndexEntry;
 use stele::tlog::hash::{Hash, TreeSize};
 use stele::tlog::manifest::{Manifest, ManifestObject};
-use stele::tlog::tiles::{Tiles, TilesBuilder};
+use stele::tlog::note::{Signer, VerifierKey};
+use stele::tlog::range::CompactRange;
+use stele::tlog::tiles::{Tiles, TilesBuilder, range_between};
 use stele::tlog::tree::RightEdge;
 use stele_adapters::parquet::archive::{ArchiveFile, ArchiveWriter};
 use stele_adapters::retry::retrying;
@@ -129,10 +131,10 @@ impl Compact {
         bytes: u64,
         sha256: Hash,
     ) -> Result<ArchiveEntry> {
-        let Written { header, tiles, .. } = written;
+        let Written { header, tiles: written_tiles, .. } = written;
         let (id, log) = (tenant.id().clone(), tenant.log());
         let tiles_key = Object::Tiles { tenant: id.clone(), log, first: header.first() }.key();
-        let tiles = self.put_or_read(&tiles_key, tiles.to_bytes().into()).await?;
+        let tiles = self.put_or_read(&tiles_key, written_tiles.to_bytes().into()).await?;
         let object = |key: &ObjectKey, sha256| ManifestObject {
             key: key.as_str().to_owned(),
             first: header.first(),
@@ -145,20 +147,46 @@ impl Compact {
             edge: header.after.clone(),
             objects: vec![object(key, sha256), object(&tiles_key, Hash::of(&tiles))],
         };
-        let signed = manifest.sign(&tenant.origin().signer(&self.seed)).map_err(|e| {
+        let signed = manifest.sign(&self.signer(tenant).await?).map_err(|e| {
             Error::new(Code::Internal, format!("signing the manifest of `{key}`")).with_source(e)
         })?;
         let manifest_key = Object::ArchiveManifest { tenant: id, log, size: header.end() }.key();
         let stored = self.put_or_read(&manifest_key, signed.clone().into()).await?;
-        if stored != signed.as_bytes() {
-            // Ed25519 is deterministic: another text speaks of another file.
+        // Ed25519 is deterministic: another text speaks of another file, or is signed with the key before this one.
+        let is_ours = stored == signed.as_bytes()
+            || Manifest::open(&stored, &self.own_keys(tenant)).is_ok_and(|stored| stored == manifest);
+        if !is_ours {
             return Err(Error::corrupt(&manifest_key, format!("the manifest of `{key}`"), "another"));
         }
-        let entry = header.entry(bytes, version, sha256, class_of(tenant)?);
+        let range = all_of(&written_tiles);
+        let entry = ArchiveEntry { range, ..header.entry(bytes, version, sha256, class_of(tenant)?) };
         // A crash before this line: the next visit writes the file anew, finds it stored, and comes here again.
         retrying(|| self.index.put_archived(tenant, &entry)).await?;
         tracing::info!(tenant = %tenant.id(), %key, leaves = entry.leaves(), bytes, "archived");
         Ok(entry)
+    }
+
+    fn own_keys(&self, tenant: &Tenant) -> Vec<VerifierKey> {
+        let own = |seed| tenant.origin().signer(seed).verifier_key().clone();
+        self.seeds.all().iter().map(own).collect()
+    }
+
+    /// What signs for a log: the seed of the key its head names. A file's end may lie far behind a change of key, whose
+    /// new key answers for what came before it too.
+    async fn signer(&self, tenant: &Tenant) -> Result<Signer> {
+        let head = retrying(|| self.heads.head(tenant)).await?;
+        let key = head.and_then(|head| head.key).filter(|key| key.is_told);
+        let seed = match key {
+            Some(key) => self.seeds.of(&key.public),
+            None => Some(self.seeds.oldest()),
+        };
+        let seed = seed.ok_or_else(|| {
+            Error::unavailable(format!(
+                "the log of `{}` is signed with a newer key than this process has",
+                tenant.id()
+            ))
+        })?;
+        Ok(tenant.origin().signer(seed))
     }
 
     /// Stores a small object, locked as long as proofs are, or gives what is there.
@@ -246,8 +274,7 @@ impl Compact {
         let stored = retrying(|| self.objects.object(&key)).await?;
         let stored = stored
             .ok_or_else(|| Error::corrupt(&key, "the manifest of the archive's last file", "nothing"))?;
-        let signer = tenant.origin().signer(&self.seed);
-        let manifest = Manifest::open(&stored.bytes, &[signer.verifier_key().clone()])
+        let manifest = Manifest::open(&stored.bytes, &self.own_keys(tenant))
             .map_err(|e| Error::corrupt(&key, "a signed manifest", e))?;
         if manifest.edge != header.before {
             return Err(differs(&segment.0, &manifest.edge, &header.before));
@@ -297,6 +324,11 @@ impl Compact {
             }
         }
     }
+}
+
+/// The range of all leaves that tiles speak of.
+fn all_of(tiles: &Tiles) -> Option<CompactRange> {
+    range_between(std::slice::from_ref(tiles), tiles.first(), tiles.end())
 }
 
 fn differs(key: &ObjectKey, expected: &RightEdge, found: &RightEdge) -> Error {

@@ -20,6 +20,7 @@ use stele::error::{Error, Result};
 use stele::id::TenantId;
 use stele::limits;
 use stele::ports::{ArchiveIndex, ArchiveObjects, Clock, Heads, LockedObjects, Policies, Tenants};
+use stele::public_key::SigningSeeds;
 use stele::segment::IndexEntry;
 use stele::time::Timestamp;
 use stele::tlog::hash::{LeafIndex, TreeSize};
@@ -44,8 +45,8 @@ pub struct Compact {
     pub tenants: Arc<dyn Tenants>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// The Ed25519 seed manifests are signed with.
-    pub seed: [u8; 32],
+    /// The Ed25519 seeds manifests are signed with: each log's with the one that signs the log.
+    pub seeds: SigningSeeds,
     /// A folder for files under way: room for two of them.
     pub spool: PathBuf,
 }

@@ -15,7 +15,7 @@ use stele_adapters::dynamodb::DynamoStore;
 use stele_adapters::lambda;
 use stele_adapters::metrics::{Unit, report};
 use stele_adapters::s3::{LockMode, LockedBucket};
-use stele_adapters::secrets::{Purpose, Wrapping};
+use stele_adapters::secrets::Wrapping;
 use stele_adapters::settings::{self, Settings};
 use stele_adapters::sqs::SqsQueue;
 use stele_compact::{Compact, Visit};
@@ -47,7 +47,7 @@ fn environment() -> stele::Result<Environment> {
 async fn wired() -> stele::Result<(Compact, SqsQueue)> {
     let settings = environment()?;
     let aws = Aws::from_environment();
-    let seed = Wrapping::new(aws.kms()).unwrapped_base64(Purpose::Signing, &settings.signing_seed).await?;
+    let seeds = Wrapping::new(aws.kms()).signing_seeds(&settings.signing_seed).await?;
     // The table of events is none of its business.
     let store = Arc::new(DynamoStore::new(aws.dynamodb(), "", &settings.control_table));
     let objects = Arc::new(LockedBucket::new(aws.s3(), settings.bucket, settings.lock_mode));
@@ -59,7 +59,7 @@ async fn wired() -> stele::Result<(Compact, SqsQueue)> {
         policies: store.clone(),
         tenants: store,
         clock: Arc::new(SystemClock),
-        seed,
+        seeds,
         spool: std::env::temp_dir(),
     };
     Ok((compact, SqsQueue::new(aws.sqs(), settings.compaction_queue_url)))

@@ -11,7 +11,6 @@ use stele::access::{Grant, Scope};
 use stele::error::{Code, Error, FieldProblem, Result};
 use stele::event::Draft;
 use stele::limits;
-use stele::record::Record;
 use stele::spill::Spilled;
 use stele::wire::{self, Integrity};
 use stele_adapters::acceptor::{Receipt, Sending, is_passing, tenant_of};
@@ -34,11 +33,17 @@ pub(crate) enum Outcome {
 pub(crate) struct ReceiptJson {
     leaf_hash: String,
     received_at: String,
+    /// The signed promise that the event will be in the log.
+    note: String,
 }
 
-impl ReceiptJson {
-    pub(crate) fn of(record: &Record) -> ReceiptJson {
-        ReceiptJson { leaf_hash: record.leaf_hash.to_string(), received_at: record.received_at.to_string() }
+impl Ingest {
+    pub(crate) fn receipt_json(&self, stored: &Receipt) -> Result<ReceiptJson> {
+        Ok(ReceiptJson {
+            leaf_hash: stored.record.leaf_hash.to_string(),
+            received_at: stored.record.received_at.to_string(),
+            note: self.receipts.sign(stored)?,
+        })
     }
 }
 
@@ -106,7 +111,7 @@ impl Ingest {
                 } else {
                     counts.accepted += 1
                 }
-                receipt_response(receipt)?
+                receipt_response(self.receipt_json(&receipt)?, receipt)?
             }
             Outcome::Queued { id, warnings } => {
                 counts.queued += 1;
@@ -179,7 +184,7 @@ impl Ingest {
     }
 }
 
-fn receipt_response(receipt: Receipt) -> Result<Response> {
+fn receipt_response(shown: ReceiptJson, receipt: Receipt) -> Result<Response> {
     let status = if receipt.replayed { StatusCode::OK } else { StatusCode::CREATED };
     let mut response = answers::json(
         status,
@@ -187,7 +192,7 @@ fn receipt_response(receipt: Receipt) -> Result<Response> {
             success: true,
             id: receipt.record.id.shown(),
             event: wire::event_json(&receipt.record, Integrity::Recorded)?,
-            receipt: ReceiptJson::of(&receipt.record),
+            receipt: shown,
             warnings: WarningJson::all(receipt.warnings),
         },
     );

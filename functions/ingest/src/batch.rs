@@ -110,7 +110,7 @@ impl Ingest {
                 Ok(Outcome::Stored(receipt)) => {
                     item.status = if receipt.replayed { 200 } else { 201 };
                     item.id = Some(receipt.record.id.shown());
-                    item.receipt = Some(ReceiptJson::of(&receipt.record));
+                    item.receipt = Some(self.receipt_json(receipt)?);
                     item.warnings = WarningJson::all(receipt.warnings.clone());
                     if receipt.replayed { answer.replayed += 1 } else { answer.accepted += 1 }
                 }

@@ -6,6 +6,9 @@
 mod accept;
 mod batch;
 mod body;
+mod receipts;
+
+pub use receipts::ReceiptSigner;
 
 use std::sync::Arc;
 use stele::error::{Code, Error, Result};
@@ -21,6 +24,8 @@ pub struct Ingest {
     pub acceptor: Acceptor,
     /// Who sends.
     pub authenticator: Arc<Authenticator>,
+    /// What signs receipts.
+    pub receipts: ReceiptSigner,
     /// Where events wait that can't be stored at once, or that their sender will not wait for.
     pub spill: Arc<dyn Outbox>,
 }

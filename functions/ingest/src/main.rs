@@ -15,7 +15,7 @@ use stele_adapters::secrets::{Purpose, Wrapping};
 use stele_adapters::settings::{self, Settings};
 use stele_adapters::sqs::SqsQueue;
 use stele_adapters::tenants::TenantCache;
-use stele_ingest::{Counts, Ingest};
+use stele_ingest::{Counts, Ingest, ReceiptSigner};
 
 /// What the environment says.
 struct Environment {
@@ -50,6 +50,7 @@ async fn wired() -> stele::Result<Ingest> {
         Arc::new(DynamoStore::new(aws.quick_dynamodb(), &settings.events_table, &settings.control_table));
     let tenants = TenantCache::new(store.clone(), clock.clone(), secrets.clone(), settings.log_name);
     Ok(Ingest {
+        receipts: ReceiptSigner::new(&secrets),
         authenticator: Arc::new(Authenticator::new(store.clone(), clock.clone())),
         acceptor: Acceptor {
             hot: store,

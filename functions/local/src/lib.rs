@@ -28,7 +28,6 @@ use stele::error::{Code, Error, Result};
 use stele::id::TenantId;
 use stele::limits;
 use stele::ports::{ArchiveObjects, Backlog, Clock, Inbox, LockedObjects, Outbox, Random};
-use stele::public_key::PublicKey;
 use stele::tlog::hash::Hash;
 use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
@@ -39,10 +38,11 @@ use stele_adapters::folder_queue::FolderQueue;
 use stele_adapters::memory_objects::MemoryObjects;
 use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::places::Places;
+use stele_adapters::stored_tree::StoredTree;
 use stele_adapters::tenants::TenantCache;
 use stele_compact::Compact;
 use stele_drain::Drain;
-use stele_ingest::Ingest;
+use stele_ingest::{Ingest, ReceiptSigner};
 use stele_query::Query;
 use stele_reconcile::Reconcile;
 use stele_seal::{Rebuild, Rebuilt, Seal, SealSettings};
@@ -201,9 +201,10 @@ impl Installation {
             Locked::Memory(objects) => (objects.clone(), objects.clone()),
         };
         let spool = spool(data)?;
-        let public = PublicKey::of_seed(&stored.signing_seed);
         let until = clock.now().plus_days(limits::CHECKPOINT_LOCK_DAYS);
-        objects.put_if_absent(&public.object_key(), Bytes::from(public.to_file()), until).await?;
+        for (purpose, key) in stored.public_keys().all() {
+            objects.put_if_absent(&key.object_key(), Bytes::from(key.to_file(purpose)), until).await?;
+        }
         let dynamo = Arc::new(EmbeddedDynamo::start(database.as_deref()).await?);
         let errands = Arc::new(MemoryQueue::new(clock.clone()));
         let parking = Arc::new(MemoryQueue::new(clock.clone()));
@@ -252,7 +253,7 @@ impl Installation {
                 policies: store.clone(),
                 tenants: store.clone(),
                 clock: self.clock.clone(),
-                seed: self.stored.signing_seed,
+                seeds: self.stored.seeds.clone(),
                 spool: self.spool.clone(),
             },
             reconcile: Reconcile {
@@ -287,7 +288,7 @@ impl Installation {
             store,
             self.places(),
             self.clock.clone(),
-            SealSettings { seed: self.stored.signing_seed, publish_every_ms: 0 },
+            SealSettings { seeds: self.stored.seeds.clone(), publish_every_ms: 0 },
         ))
     }
 }
@@ -331,8 +332,12 @@ impl Runner {
             noted: NotedDays::default(),
         };
         let queue = installation.queue(settings.data.as_deref())?;
-        let ingest =
-            Ingest { acceptor: acceptor(), authenticator: authenticator.clone(), spill: queue.outbox };
+        let ingest = Ingest {
+            receipts: ReceiptSigner::new(&secrets),
+            acceptor: acceptor(),
+            authenticator: authenticator.clone(),
+            spill: queue.outbox,
+        };
         let drain =
             Drain { acceptor: acceptor(), authenticator: authenticator.clone(), refusals: store.clone() };
         let query = Query {
@@ -345,13 +350,14 @@ impl Runner {
             keys: store.clone(),
             refusals: store.clone(),
             backlogs: vec![queue.backlog],
+            tree: Arc::new(StoredTree::new(store.clone(), store.clone(), installation.objects.clone())),
             places: places.clone(),
             tenants: tenants.clone(),
             authenticator,
             clock: clock.clone(),
             random: random.clone(),
             secrets: secrets.clone(),
-            public_keys: vec![PublicKey::of_seed(&installation.stored.signing_seed)],
+            public_keys: installation.stored.public_keys(),
             env: "local".to_owned(),
         };
         let (stop, stopped) = watch::channel(false);

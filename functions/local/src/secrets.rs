@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use stele::access::{KeyText, Secrets};
 use stele::error::{Code, Error, Result};
 use stele::ports::Random;
+use stele::public_key::{PublishedKeys, SigningSeeds};
 
 const MASTER: &str = "master";
 const SIGNING_SEED: &str = "signing-seed";
@@ -29,8 +30,15 @@ pub struct DevKey {
 pub struct Stored {
     /// From which those of tenants follow.
     pub secrets: Secrets,
-    /// The Ed25519 seed checkpoints are signed with.
-    pub signing_seed: [u8; 32],
+    /// The Ed25519 seeds checkpoints are signed with.
+    pub seeds: SigningSeeds,
+}
+
+impl Stored {
+    /// The public keys of what is signed here.
+    pub fn public_keys(&self) -> PublishedKeys {
+        PublishedKeys::of(&self.seeds, &self.secrets.receipt_seed())
+    }
 }
 
 /// Secrets that are never written down: for `--memory`.
@@ -38,7 +46,7 @@ pub fn unstored(random: &dyn Random) -> Stored {
     let (mut master, mut signing_seed) = ([0; 32], [0; 32]);
     random.fill(&mut master);
     random.fill(&mut signing_seed);
-    Stored { secrets: Secrets::new(master), signing_seed }
+    Stored { secrets: Secrets::new(master), seeds: SigningSeeds::one(signing_seed) }
 }
 
 /// Reads the secrets of a data folder, and makes those that are missing. `has_data` says that the folder holds a
@@ -64,7 +72,31 @@ pub fn open(data: &Path, random: &dyn Random, has_data: bool) -> Result<Stored> 
             Err(e) => Err(failed("reading", &path, e)),
         }
     };
-    Ok(Stored { secrets: Secrets::new(secret(MASTER)?), signing_seed: secret(SIGNING_SEED)? })
+    let master = secret(MASTER)?;
+    let mut seeds = vec![secret(SIGNING_SEED)?];
+    while folder.join(later_seed(seeds.len() + 1)).exists() {
+        seeds.push(secret(&later_seed(seeds.len() + 1))?);
+    }
+    let seeds = SigningSeeds::new(seeds)
+        .ok_or_else(|| Error::new(Code::Internal, "a data folder has at least one signing seed"))?;
+    Ok(Stored { secrets: Secrets::new(master), seeds })
+}
+
+/// The file of a later seed; the first one has no number.
+fn later_seed(generation: usize) -> String {
+    format!("{SIGNING_SEED}-{generation}")
+}
+
+/// Makes one more seed to sign checkpoints with, and says how many there are then. Logs are handed over to it by whoever
+/// seals next.
+pub fn add_seed(data: &Path, random: &dyn Random) -> Result<usize> {
+    let there = open(data, random, true)?.seeds.all().len();
+    let path = folder(data)?.join(later_seed(there + 1));
+    let mut bytes = [0; 32];
+    random.fill(&mut bytes);
+    let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    write_new(&path, text.as_bytes()).map_err(|e| failed("writing", &path, e))?;
+    Ok(there + 1)
 }
 
 /// The keys for trying things out, if the folder has any.

@@ -30,7 +30,7 @@ use stele::ports::{
     ApiKeys, ArchiveIndex, Backlog, Clock, ColdStore, Heads, HotStore, Outbox, Policies, Random, Refusals,
     Watermarks,
 };
-use stele::public_key::PublicKey;
+use stele::public_key::PublishedKeys;
 use stele::query::tenant_parameter;
 use stele::record::Record;
 use stele::routes::{Endpoint, Parameters, PathParameters, Route, match_route};
@@ -40,6 +40,7 @@ use stele_adapters::http::{
     Request, Response, answer, json, parameters, refusal, request_id, with_request_id,
 };
 use stele_adapters::places::Places;
+use stele_adapters::stored_tree::StoredTree;
 use stele_adapters::tenants::TenantCache;
 
 /// Answers reads. Its fields are all it can reach.
@@ -58,6 +59,8 @@ pub struct Query {
     pub compaction: Arc<dyn Outbox>,
     /// Where records lie in their log.
     pub places: Arc<Places>,
+    /// The log's tree, for proofs.
+    pub tree: Arc<StoredTree>,
     /// API keys at rest.
     pub keys: Arc<dyn ApiKeys>,
     /// What was refused after it was acknowledged.
@@ -74,8 +77,8 @@ pub struct Query {
     pub random: Arc<dyn Random>,
     /// What cursors are sealed with.
     pub secrets: Secrets,
-    /// The keys checkpoints are signed with.
-    pub public_keys: Vec<PublicKey>,
+    /// The public keys of what is signed.
+    pub public_keys: PublishedKeys,
     /// Stands in the text of new API keys: letters and digits.
     pub env: String,
 }

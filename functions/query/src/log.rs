@@ -8,12 +8,15 @@ use serde::Serialize;
 use stele::access::{Grant, Tenant};
 use stele::id::EventId;
 use stele::ports::{IdRange, Order};
+use stele::public_key::Purpose;
 use stele::routes::Parameters;
 use stele::segment::Head;
 use stele::time::{Day, Timestamp};
+use stele::tlog::cosignature::CosignerKey;
 use stele::tlog::hash::TreeSize;
-use stele::tlog::note::VerifierKey;
+use stele::tlog::note::{KeyName, VerifierKey};
 use stele::{Code, Error, Result};
+use stele::{receipt, statement};
 use stele_adapters::http::{Response, answer, json};
 
 const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
@@ -41,8 +44,12 @@ struct LogKey {
     name: String,
     algorithm: &'static str,
     purpose: &'static str,
-    /// The first tree size it signs.
-    from_size: u64,
+    /// The first tree size it signs, for a key that signs checkpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_size: Option<u64>,
+    /// The first tree size it signs no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until_size: Option<u64>,
 }
 
 impl Query {
@@ -131,20 +138,42 @@ impl Query {
         let Some(tenant) = self.tenant(grant, parameters).await? else {
             return Err(Error::new(Code::NotFound, "there is no log yet: it begins with the first event"));
         };
-        // A key's name is the log's origin, so every log has its own text of the same key.
-        let name = tenant.origin().key_name();
-        let keys = self.public_keys.iter().map(|key| {
-            let vkey = VerifierKey::new(name.clone(), &key.0)
-                .ok_or_else(|| Error::new(Code::Internal, "a public key of ours is not an Ed25519 key"))?;
-            Ok(LogKey {
-                vkey: vkey.to_string(),
+        let keys = self.tree.keys(&tenant, &self.public_keys.checkpoints).await?;
+        let mut shown: Vec<LogKey> = Vec::new();
+        for (at, (from, key)) in keys.iter().enumerate() {
+            shown.push(LogKey {
+                vkey: key.to_string(),
+                // A key's name is the log's origin, so every log has its own text of the same key.
+                name: key.name().to_string(),
+                algorithm: "Ed25519",
+                purpose: Purpose::Checkpoints.as_str(),
+                from_size: Some(from.to_u64()),
+                until_size: keys.get(at + 1).map(|(next, _)| next.to_u64()),
+            });
+        }
+        let other = |vkey: Option<String>, name: KeyName, purpose: Purpose| {
+            let vkey =
+                vkey.ok_or_else(|| Error::new(Code::Internal, "a public key of ours is not an Ed25519 key"))?;
+            Ok::<_, Error>(LogKey {
+                vkey,
                 name: name.to_string(),
                 algorithm: "Ed25519",
-                purpose: "checkpoints and manifests",
-                from_size: 0,
+                purpose: purpose.as_str(),
+                from_size: None,
+                until_size: None,
             })
-        });
-        Ok(json(StatusCode::OK, &keys.collect::<Result<Vec<_>>>()?))
+        };
+        for key in &self.public_keys.receipts {
+            let name = receipt::key_name(tenant.origin());
+            let vkey = VerifierKey::new(name.clone(), &key.0).map(|key| key.to_string());
+            shown.push(other(vkey, name, Purpose::Receipts)?);
+        }
+        for key in &self.public_keys.statements {
+            let name = statement::key_name(tenant.origin());
+            let vkey = CosignerKey::new(name.clone(), &key.0).map(|key| key.to_string());
+            shown.push(other(vkey, name, Purpose::Statements)?);
+        }
+        Ok(json(StatusCode::OK, &shown))
     }
 }
 

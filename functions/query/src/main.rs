@@ -7,7 +7,7 @@ use std::sync::Arc;
 use stele::access::Secrets;
 use stele::lookup::{Lookup, LookupAnswer, LookupMessage};
 use stele::ports::Clock;
-use stele::public_key::PublicKey;
+use stele::public_key::PublishedKeys;
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::aws::Aws;
 use stele_adapters::clock::{SystemClock, SystemRandom};
@@ -19,6 +19,7 @@ use stele_adapters::s3::{LockMode, LockedBucket};
 use stele_adapters::secrets::{Purpose, Wrapping};
 use stele_adapters::settings::{self, Settings};
 use stele_adapters::sqs::SqsQueue;
+use stele_adapters::stored_tree::StoredTree;
 use stele_adapters::tenants::TenantCache;
 use stele_query::Query;
 
@@ -32,7 +33,7 @@ struct Environment {
     log_name: String,
     env: String,
     master_secret: String,
-    public_keys: Vec<PublicKey>,
+    public_keys: PublishedKeys,
 }
 
 fn environment() -> stele::Result<Environment> {
@@ -68,6 +69,7 @@ async fn wired() -> stele::Result<Query> {
         watermarks: store.clone(),
         policies: store.clone(),
         compaction: Arc::new(SqsQueue::new(aws.sqs(), settings.compaction_queue_url)),
+        tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
         places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
         keys: store.clone(),
         refusals: store.clone(),

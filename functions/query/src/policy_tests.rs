@@ -78,6 +78,7 @@ fn file(first: u64, end: u64, sealed_last: Timestamp, class: u32) -> ArchiveEntr
         sha256: Hash::of(b""),
         class: Class::of_days(class).unwrap(),
         expired: None,
+        range: None,
     }
 }
 
@@ -103,6 +104,7 @@ async fn fill(world: &World, tenant: &Tenant) {
         sealed_at: now(),
         version: "1".into(),
         sha256: Hash::of(b""),
+        subtrees: None,
     };
     world.store.put_index(tenant, &segment).await.unwrap();
 }
@@ -521,6 +523,7 @@ async fn listings_say_how_far_the_archive_reaches_and_what_is_proven() {
             sealed_at: now(),
             version: "1".into(),
             sha256: Hash::of(b""),
+            subtrees: None,
         };
         world.store.put_index(&tenant, &entry).await.unwrap();
         world.query.places.remember(&tenant, &entry, &some.iter().map(|r| r.id).collect::<Vec<_>>());

@@ -12,7 +12,7 @@ use stele::canonical::canonicalize;
 use stele::id::{EventId, TenantId};
 use stele::limits;
 use stele::ports::{Clock, Heads, HotStore, Inbox, Outbox, Put, Refusals};
-use stele::public_key::PublicKey;
+use stele::public_key::{PublishedKeys, SigningSeeds};
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
@@ -25,6 +25,7 @@ use stele_adapters::memory::MemoryStore;
 use stele_adapters::memory_objects::MemoryObjects;
 use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::places::Places;
+use stele_adapters::stored_tree::StoredTree;
 use stele_adapters::tenants::TenantCache;
 
 const HOUR: u64 = 3_600_000;
@@ -72,6 +73,7 @@ impl World {
         let reader = key(Some("acme"), &[Scope::EventsRead, Scope::KeysWrite]);
         let authenticator = authenticator.with_given(KeyHash::of("acme-reader"), reader);
         let tenants = TenantCache::new(store.clone(), clock.clone(), secrets.clone(), "log.example");
+        let objects = Arc::new(MemoryObjects::new());
         let query = Query {
             hot: store.clone(),
             heads: store.clone(),
@@ -79,7 +81,8 @@ impl World {
             watermarks: store.clone(),
             policies: store.clone(),
             compaction: errands.clone(),
-            places: Arc::new(Places::new(store.clone(), store.clone(), Arc::new(MemoryObjects::new()))),
+            tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
+            places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
             keys: store.clone(),
             refusals: store.clone(),
             backlogs: vec![queue.clone()],
@@ -88,7 +91,7 @@ impl World {
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(1)),
             secrets,
-            public_keys: vec![PublicKey::of_seed(&[7; 32])],
+            public_keys: PublishedKeys::of(&SigningSeeds::one([7; 32]), &[8; 32]),
             env: "test".into(),
         };
         World { query, store, clock, queue, errands }
@@ -361,6 +364,7 @@ async fn a_sealed_event_shows_its_place_and_counts_once() {
         sealed_at: head.sealed_at,
         version: "1".into(),
         sha256: Hash::of(b""),
+        subtrees: None,
     };
     world.store.put_index(&tenant, &entry).await.unwrap();
     world.query.places.remember(&tenant, &entry, &ids);

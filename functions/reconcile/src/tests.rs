@@ -19,6 +19,7 @@ use stele::ports::{
     ArchiveIndex, ArchiveObjects, Clock, Heads, HotStore, IdRange, Inbox, LockedObjects, Order, Outbox, Put,
     PutIfAbsent, Reconciled, Spooled, Tenants, Watermarks,
 };
+use stele::public_key::SigningSeeds;
 use stele::record::{Columns, Record};
 use stele::retention::{Class, LifecycleTag};
 use stele::segment::{Head, Segment, SegmentHeader};
@@ -110,7 +111,7 @@ impl World {
     }
 
     fn sealer(&self) -> Seal {
-        let settings = SealSettings { seed: [7; 32], publish_every_ms: HOUR_MS };
+        let settings = SealSettings { seeds: SigningSeeds::one([7; 32]), publish_every_ms: HOUR_MS };
         let places = Arc::new(self.places());
         Seal::new(
             self.store.clone(),

@@ -18,19 +18,23 @@ impl Seal {
     pub(crate) async fn trusted_head(&self, tenant: &Tenant) -> Result<Head> {
         for _ in 0..ATTEMPTS_MAX {
             let now = self.clock.now();
-            match retrying(|| self.heads.head(tenant)).await? {
+            let head = match retrying(|| self.heads.head(tenant)).await? {
                 // A head validated in the future comes from a clock that was wrong: it is not trusted either.
                 Some(head)
                     if head.validated_at <= now
                         && head.validated_at.plus_ms(limits::HEAD_TRUST_MS) >= now =>
                 {
-                    return Ok(head);
+                    head
                 }
-                stale => {
-                    if let Some(head) = self.revalidate(tenant, stale).await? {
-                        return Ok(head);
-                    }
-                }
+                stale => match self.revalidate(tenant, stale).await? {
+                    Some(head) => head,
+                    None => continue,
+                },
+            };
+            let revision = head.revision;
+            match self.handed_over(tenant, head).await? {
+                Some(head) if head.revision == revision => return Ok(head),
+                _ => {}
             }
         }
         Err(Error::unavailable(format!("the head of `{}` moves too fast to be validated", tenant.id())))
@@ -41,7 +45,11 @@ impl Seal {
     async fn revalidate(&self, tenant: &Tenant, stale: Option<Head>) -> Result<Option<Head>> {
         let now = self.clock.now();
         let expected = stale.as_ref().map(|h| h.revision);
-        let mut head = stale.unwrap_or_else(|| Head::empty(now));
+        let mut head = stale.unwrap_or_else(|| Head { key: Some(self.first_key()), ..Head::empty(now) });
+        if let Some(key) = head.key.as_mut().filter(|key| !key.is_told) {
+            self.tell(tenant, key).await?;
+            key.is_told = true;
+        }
         if let Some(last) = head.size().last_index() {
             self.check_last_segment(tenant, &head, last).await?;
         }
@@ -115,7 +123,7 @@ impl Seal {
         let key = Object::ArchiveManifest { tenant: id, log, size: head.size() }.key();
         let stored = retrying(|| self.objects.object(&key)).await?;
         let stored = stored.ok_or_else(|| Error::corrupt(&key, "the archive's last manifest", "nothing"))?;
-        let manifest = Manifest::open(&stored.bytes, &[self.signer(tenant).verifier_key().clone()])
+        let manifest = Manifest::open(&stored.bytes, &self.own_keys(tenant.origin()))
             .map_err(|e| Error::corrupt(&key, "a signed manifest", e))?;
         match manifest.edge == head.edge {
             true => Ok(()),
@@ -144,7 +152,13 @@ impl Seal {
                         | Object::ArchiveManifest { size, .. },
                     ) => size,
                     Some(Object::Archive { first, .. } | Object::Tiles { first, .. }) => first.size_after(),
-                    Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) | None => TreeSize::ZERO,
+                    Some(
+                        Object::KeyChange { .. }
+                        | Object::Statement { .. }
+                        | Object::PublicKey { .. }
+                        | Object::WrappedSecret { .. },
+                    )
+                    | None => TreeSize::ZERO,
                 };
                 if end > head.size() {
                     let next = segment_key(tenant, head.size().next_index());

@@ -4,11 +4,13 @@
 //! the commit point, all else is a cache that the next run can make again. It does not decide which events are
 //! accepted, and it never deletes.
 
+mod keys;
 mod head;
 mod publish;
 mod rebuild;
 mod sealing;
 mod triggers;
+mod state;
 mod idle;
 
 pub use idle::IdlePublished;

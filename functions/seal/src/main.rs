@@ -45,12 +45,12 @@ async fn wired() -> stele::Result<(Seal, SqsQueue)> {
     let settings = environment()?;
     let aws = Aws::from_environment();
     let wrapping = Wrapping::new(aws.kms());
-    let seed = wrapping.unwrapped_base64(Purpose::Signing, &settings.signing_seed).await?;
+    let seeds = wrapping.signing_seeds(&settings.signing_seed).await?;
     // Sealing reads the events off their stream: the table of events is none of its business.
     let store = Arc::new(DynamoStore::new(aws.dynamodb(), "", &settings.control_table));
     let objects = Arc::new(LockedBucket::new(aws.s3(), settings.bucket, settings.lock_mode));
     let places = Arc::new(Places::new(store.clone(), store.clone(), objects.clone()));
-    let sealing = SealSettings { seed, publish_every_ms: settings.publish_every_ms };
+    let sealing = SealSettings { seeds, publish_every_ms: settings.publish_every_ms };
     let seal = Seal::new(store.clone(), objects, store, places, Arc::new(SystemClock), sealing);
     Ok((seal, SqsQueue::new(aws.sqs(), settings.parking_queue_url)))
 }
@@ -82,7 +82,10 @@ async fn main() -> Result<(), Error> {
             Trigger::Parked(event) => seal.handle_parked(&lambda::messages_from(event)).await,
             Trigger::Schedule(_) => {
                 let done = seal.publish_idle().await?;
-                report(SystemClock.now(), &[("published", Unit::Count, done.published)]);
+                report(
+                    SystemClock.now(),
+                    &[("published", Unit::Count, done.published), ("stated", Unit::Count, done.stated)],
+                );
                 if done.failed > 0 {
                     // Lambda tries again, and its error count is what the alarm watches.
                     return Err(format!("{} logs have no checkpoint at their end yet", done.failed).into());

@@ -39,7 +39,7 @@ impl Seal {
             edge: head.edge.clone(),
             objects: self.new_objects(tenant, head, last).await?,
         };
-        let signed = manifest.sign(&self.signer(tenant)).map_err(|e| {
+        let signed = manifest.sign(&self.signer(tenant, &self.key_of(head))?).map_err(|e| {
             Error::new(Code::Internal, format!("signing the manifest of `{}`", tenant.id())).with_source(e)
         })?;
         let (id, log) = (tenant.id().clone(), tenant.log());

@@ -4,6 +4,7 @@
 //! never sealed, API keys, legal holds' reasons, or settings a tenant changed: those are in no locked object. The class of
 //! each file it reads off the file's own tag and lock.
 
+use crate::keys::Keys;
 use crate::sealing::{Seal, retrying, segment_key};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,18 +122,21 @@ impl Rebuild {
         let before = retrying(|| seal.heads.head(&tenant)).await?;
         let now = seal.clock.now();
         let mut head = Head { revision: before.as_ref().map_or(1, |h| h.revision + 1), ..Head::empty(now) };
+        let keys = seal.history(&tenant).await?;
         let mut late = BTreeSet::new();
-        self.rebuild_archive(&tenant, &mut head, &mut late, rebuilt, progress).await?;
+        self.rebuild_archive(&tenant, &keys, &mut head, &mut late, rebuilt, progress).await?;
         loop {
             let key = segment_key(&tenant, head.size().next_index());
             let Some((found, bytes)) = seal.adopt(&tenant, &head, &key).await? else { break };
             let segment = decode_segment(id, key.as_str(), bytes)?;
             self.restore_records(&tenant, &segment, &mut late, rebuilt).await?;
             retrying(|| seal.heads.put_index(&tenant, &found.entry)).await?;
+            head.key = Some(keys.at(found.header.end()));
             head = Head { revision: head.revision, ..seal.head_after(&tenant, &head, &found.header)? };
             rebuilt.segments += 1;
             progress(rebuilt);
         }
+        head.key = Some(keys.last());
         // Entries of a longer index that was lost with its segments would lead readers to nothing.
         retrying(|| seal.heads.drop_index(&tenant, head.size().next_index())).await?;
         let moved = || {
@@ -209,8 +213,7 @@ impl Rebuild {
         let text = std::str::from_utf8(&stored.bytes).unwrap_or_default();
         let body = text.find("\n\n").map_or(text, |end| &text[..=end]);
         let origin = Manifest::parse(body).map_err(unsigned)?.origin;
-        let signer = origin.signer(&self.seal.settings.seed);
-        let manifest = Manifest::open(&stored.bytes, &[signer.verifier_key().clone()]).map_err(unsigned)?;
+        let manifest = Manifest::open(&stored.bytes, &self.seal.own_keys(&origin)).map_err(unsigned)?;
         Ok(Some((manifest, key)))
     }
 
@@ -242,6 +245,7 @@ impl Rebuild {
     async fn rebuild_archive(
         &self,
         tenant: &Tenant,
+        keys: &Keys,
         head: &mut Head,
         late: &mut BTreeSet<(Day, Day)>,
         rebuilt: &mut Rebuilt,
@@ -308,7 +312,7 @@ impl Rebuild {
             };
             *head = Head {
                 edge: header.after.clone(),
-                checkpoint: seal.checkpoint(tenant, &header.after)?,
+                checkpoint: seal.checkpoint(tenant, &keys.at(header.end()), &header.after)?,
                 sealed_at: header.sealed_last,
                 received_max: header.running_received_max,
                 month_base,
@@ -327,7 +331,7 @@ impl Rebuild {
                 let now = seal.clock.now();
                 self.remember_expired(tenant, manifest.size, now).await?;
                 *head = Head {
-                    checkpoint: seal.checkpoint(tenant, &manifest.edge)?,
+                    checkpoint: seal.checkpoint(tenant, &keys.at(manifest.size), &manifest.edge)?,
                     edge: manifest.edge,
                     sealed_at: now,
                     received_max: now,
@@ -358,6 +362,7 @@ impl Rebuild {
             sha256: Hash::from_bytes([0; 32]),
             class: Class::default(),
             expired: Some(self.seal.clock.now()),
+            range: None,
         };
         retrying(|| self.index.put_archived(tenant, &entry)).await
     }

@@ -9,11 +9,12 @@ use stele::id::{EventId, TenantId};
 use stele::layout::{Object, ObjectKey};
 use stele::limits;
 use stele::ports::{Clock, Heads, LockedObjects, PutIfAbsent, Tenants};
+use stele::public_key::SigningSeeds;
 use stele::record::Record;
-use stele::segment::{Head, IndexEntry, Segment, SegmentHeader};
+use stele::segment::{Head, HeadKey, IndexEntry, Segment, SegmentHeader};
 use stele::tlog::checkpoint::Checkpoint;
 use stele::tlog::hash::{Hash, LeafIndex};
-use stele::tlog::note::Signer;
+use stele::tlog::tree::RightEdge;
 use stele_adapters::parquet::{decode_segment, encode_segment};
 use stele_adapters::places::Places;
 pub(crate) use stele_adapters::retry::{ATTEMPTS_MAX, retrying};
@@ -21,8 +22,8 @@ pub(crate) use stele_adapters::retry::{ATTEMPTS_MAX, retrying};
 /// What sealing is told from outside.
 #[derive(Clone)]
 pub struct SealSettings {
-    /// The Ed25519 seed checkpoints are signed with.
-    pub seed: [u8; 32],
+    /// The Ed25519 seeds checkpoints are signed with: logs are handed over to the newest.
+    pub seeds: SigningSeeds,
     /// How long after one checkpoint object the next is written; 0 writes one with every segment.
     pub publish_every_ms: u64,
 }
@@ -221,7 +222,8 @@ impl Seal {
         Ok(Head {
             revision: head.revision + 1,
             edge: header.after.clone(),
-            checkpoint: self.checkpoint(tenant, &header.after)?,
+            checkpoint: self.checkpoint(tenant, &self.key_of(head), &header.after)?,
+            key: head.key,
             sealed_at: header.sealed_at,
             received_max: header.received_max,
             validated_at: head.validated_at,
@@ -231,15 +233,11 @@ impl Seal {
     }
 
     /// The signed checkpoint of a tree. Only for a tree whose last segment is committed.
-    pub(crate) fn checkpoint(&self, tenant: &Tenant, edge: &stele::tlog::tree::RightEdge) -> Result<String> {
+    pub(crate) fn checkpoint(&self, tenant: &Tenant, key: &HeadKey, edge: &RightEdge) -> Result<String> {
         let checkpoint = Checkpoint::new(tenant.origin().clone(), edge.size(), edge.root());
-        checkpoint.sign(&self.signer(tenant)).map_err(|e| {
+        checkpoint.sign(&self.signer(tenant, key)?).map_err(|e| {
             Error::new(Code::Internal, format!("signing the checkpoint of `{}`", tenant.id())).with_source(e)
         })
-    }
-
-    pub(crate) fn signer(&self, tenant: &Tenant) -> Signer {
-        tenant.origin().signer(&self.settings.seed)
     }
 }
 

@@ -8,10 +8,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use stele::access::Secrets;
 use stele::ports::{Clock, LockedObjects};
-use stele::public_key::PublicKey;
-use stele::{Result, limits};
+use stele::public_key::PublishedKeys;
+use stele::{Code, Error, Result, limits};
 use stele_adapters::secrets::{Purpose, Wrapping};
+use stele_adapters::settings;
 
 /// The id CloudFormation knows the resource by: one and the same for good, so that nothing is ever replaced.
 const PHYSICAL_RESOURCE_ID: &str = "stele-secrets";
@@ -34,27 +36,36 @@ pub struct Setup {
 pub struct Installed {
     /// The wrapped master secret, in base64.
     pub master_secret: String,
-    /// The wrapped seed of the checkpoint key, in base64.
+    /// The wrapped seeds of the checkpoint keys, oldest first, in base64, separated by commas.
     pub signing_seed: String,
-    /// The public keys checkpoints are signed with, in base64, separated by commas.
+    /// The public keys, each as `<purpose>:<base64>`, separated by commas.
     pub public_keys: String,
 }
 
 impl Setup {
     /// Makes what is missing, and says what there is. Idempotent: a crash on the way is mended by the next call.
-    pub async fn run(&self) -> Result<Installed> {
-        let wrapped = async |purpose| {
-            self.wrapping.stored_or_new(purpose, &self.key_id, &*self.objects, &*self.clock).await
+    /// `signing_keys` is how many checkpoint keys there are to be in all: one more hands every log over to a new one.
+    pub async fn run(&self, signing_keys: u32) -> Result<Installed> {
+        let wrapped = async |purpose, generation| {
+            self.wrapping.stored_or_new(purpose, generation, &self.key_id, &*self.objects, &*self.clock).await
         };
-        let (master, signing) = (wrapped(Purpose::Master).await?, wrapped(Purpose::Signing).await?);
-        let seed = self.wrapping.unwrapped(Purpose::Signing, &signing).await?;
-        let public = PublicKey::of_seed(&seed);
+        let master = wrapped(Purpose::Master, 1).await?;
+        let mut signing = Vec::new();
+        for generation in 1..=signing_keys.max(1) {
+            signing.push(STANDARD.encode(wrapped(Purpose::Signing, generation).await?));
+        }
+        let signing_seed = signing.join(",");
+        let seeds = self.wrapping.signing_seeds(&signing_seed).await?;
+        let secrets = Secrets::new(self.wrapping.unwrapped(Purpose::Master, &master).await?);
+        let keys = PublishedKeys::of(&seeds, &secrets.receipt_seed());
         let until = self.clock.now().plus_days(limits::CHECKPOINT_LOCK_DAYS);
-        self.objects.put_if_absent(&public.object_key(), Bytes::from(public.to_file()), until).await?;
+        for (purpose, key) in keys.all() {
+            self.objects.put_if_absent(&key.object_key(), Bytes::from(key.to_file(purpose)), until).await?;
+        }
         Ok(Installed {
             master_secret: STANDARD.encode(master),
-            signing_seed: STANDARD.encode(signing),
-            public_keys: STANDARD.encode(public.0),
+            signing_seed,
+            public_keys: settings::shown_public_keys(&keys),
         })
     }
 }
@@ -71,7 +82,21 @@ pub struct ResourceRequest {
     stack_id: String,
     request_id: String,
     logical_resource_id: String,
+    #[serde(default)]
+    resource_properties: ResourceProperties,
 }
+
+/// What the template says of the resource.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ResourceProperties {
+    /// CloudFormation sends numbers as texts.
+    #[serde(default)]
+    signing_keys: Option<String>,
+}
+
+/// Checkpoint keys of an installation at the most.
+const SIGNING_KEYS_MAX: u32 = 20;
 
 /// What CloudFormation is answered.
 #[derive(Clone, Debug, Serialize)]
@@ -89,6 +114,18 @@ pub struct ResourceAnswer {
 }
 
 impl ResourceRequest {
+    /// How many checkpoint keys there are to be in all.
+    ///
+    /// # Errors
+    /// Not a number from 1 to 20.
+    pub fn signing_keys(&self) -> Result<u32> {
+        let Some(given) = &self.resource_properties.signing_keys else { return Ok(1) };
+        let keys = given.parse().ok().filter(|keys| (1..=SIGNING_KEYS_MAX).contains(keys));
+        keys.ok_or_else(|| {
+            Error::new(Code::Internal, format!("`SigningKeys` must be a number from 1 to {SIGNING_KEYS_MAX}"))
+        })
+    }
+
     /// The answer to this request.
     pub fn answer(&self, outcome: Result<Option<Installed>>) -> ResourceAnswer {
         let (status, reason, data) = match outcome {
@@ -116,9 +153,10 @@ mod tests {
     fn an_answer_says_whose_it_is_and_what_there_is() {
         let request: ResourceRequest = serde_json::from_value(json!({
             "RequestType": "Create", "ResponseURL": "http://127.0.0.1/x", "StackId": "s", "RequestId": "r",
-            "LogicalResourceId": "l", "ResourceType": "Custom::SteleSecrets", "ResourceProperties": {"Version": "1"},
+            "LogicalResourceId": "l", "ResourceType": "Custom::SteleSecrets", "ResourceProperties": {"Version": "1", "SigningKeys": "2"},
         }))
         .unwrap();
+        assert_eq!(request.signing_keys().unwrap(), 2);
         let installed =
             Installed { master_secret: "m".into(), signing_seed: "s".into(), public_keys: "p".into() };
         let answer = serde_json::to_value(request.answer(Ok(Some(installed)))).unwrap();

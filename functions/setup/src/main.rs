@@ -24,10 +24,10 @@ fn wired() -> stele::Result<Setup> {
     })
 }
 
-async fn outcome(request_type: &str) -> stele::Result<Option<Installed>> {
-    match request_type {
+async fn outcome(request: &ResourceRequest) -> stele::Result<Option<Installed>> {
+    match request.request_type.as_str() {
         "Delete" => Ok(None),
-        _ => wired()?.run().await.map(Some),
+        _ => wired()?.run(request.signing_keys()?).await.map(Some),
     }
 }
 
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Error> {
     lambda::start_logging();
     let handle = |event: LambdaEvent<ResourceRequest>| async move {
         let request = event.payload;
-        let outcome = outcome(&request.request_type).await;
+        let outcome = outcome(&request).await;
         if let Err(error) = &outcome {
             // What lies behind it is for the log; CloudFormation is told the message that is safe to show.
             tracing::error!(error = ?error, "setting up failed");

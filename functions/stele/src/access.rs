@@ -488,6 +488,11 @@ impl Secrets {
         self.derive("stele cursor secret v1", tenant.as_str())
     }
 
+    /// The Ed25519 seed receipts are signed with: it can't sign checkpoints, whose seed does not follow from this secret.
+    pub fn receipt_seed(&self) -> [u8; 32] {
+        self.derive("stele receipt key v1", "")
+    }
+
     /// The origin of a tenant's log. It says nothing of the tenant to whom the master secret is unknown.
     pub fn origin(&self, log_name: &str, tenant: &TenantId, log: LogNumber) -> Result<Origin> {
         let id = self.derive("stele log id v1", &format!("{tenant}/{log}"));

@@ -10,6 +10,7 @@ use crate::segment::IndexEntry;
 use crate::time::{Day, Timestamp};
 use crate::tlog::checkpoint::Origin;
 use crate::tlog::hash::{Hash, LeafIndex, TreeSize};
+use crate::tlog::range::CompactRange;
 use crate::tlog::tree::RightEdge;
 use std::fmt;
 
@@ -109,6 +110,7 @@ impl ArchiveHeader {
             sha256,
             class,
             expired: None,
+            range: None,
         }
     }
 }
@@ -145,6 +147,8 @@ pub struct ArchiveEntry {
     pub class: Class,
     /// When the object was found to be gone, its retention being over.
     pub expired: Option<Timestamp>,
+    /// The hashes of its leaves' subtrees, from which proofs are made. `None` where only the tiles have them.
+    pub range: Option<CompactRange>,
 }
 
 impl ArchiveEntry {
@@ -257,6 +261,7 @@ mod tests {
                 sealed_at,
                 version: "1".to_owned(),
                 sha256: Hash::of(b""),
+                subtrees: None,
             }
         };
         segments.iter().map(entry).collect()

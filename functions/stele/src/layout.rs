@@ -3,6 +3,7 @@
 use crate::access::LogNumber;
 use crate::archive::Month;
 use crate::id::TenantId;
+use crate::time::Timestamp;
 use crate::tlog::hash::{LeafIndex, TreeSize};
 use std::fmt;
 
@@ -65,14 +66,32 @@ pub enum Object {
         /// Of which tree size.
         size: TreeSize,
     },
-    /// A public key with its time of service, as a JSON text.
+    /// The signed word that a log's key changes, at the first size the new one signs.
+    KeyChange {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which log.
+        log: LogNumber,
+        /// From which tree size on.
+        size: TreeSize,
+    },
+    /// A checkpoint with the signed word that nothing came after it until a time, and with what witnesses signed of it.
+    Statement {
+        /// Whose.
+        tenant: TenantId,
+        /// Of which log.
+        log: LogNumber,
+        /// The hour in which it was made, by its beginning.
+        hour: Timestamp,
+    },
+    /// A public key with its purpose, as a JSON text.
     PublicKey {
         /// The key's id in hexadecimal.
         key_id: String,
     },
     /// A secret of the installation, encrypted under a key that is not in the bucket: whoever has both can rebuild.
     WrappedSecret {
-        /// What it is for: lower-case letters.
+        /// What it is for: lower-case letters and digits.
         purpose: String,
     },
 }
@@ -108,6 +127,10 @@ pub const ARCHIVE: &str = "archive/";
 pub const TILES: &str = "tiles/";
 /// Where all checkpoints and manifests lie.
 pub const CHECKPOINTS: &str = "checkpoints/";
+/// Where the changes of logs' keys lie.
+pub const KEY_CHANGES: &str = "key-changes/";
+/// Where statements lie.
+pub const STATEMENTS: &str = "statements/";
 /// Where public keys lie.
 pub const PUBLIC_KEYS: &str = "keys/";
 /// Where wrapped secrets lie.
@@ -133,6 +156,25 @@ pub fn checkpoints_of(tenant: &TenantId, log: LogNumber) -> String {
     format!("{CHECKPOINTS}tenant_id={tenant}/log={log}/")
 }
 
+/// The prefix of the changes of a log's key.
+pub fn key_changes_of(tenant: &TenantId, log: LogNumber) -> String {
+    format!("{KEY_CHANGES}tenant_id={tenant}/log={log}/")
+}
+
+/// The prefix of a log's statements. Their order is that of time.
+pub fn statements_of(tenant: &TenantId, log: LogNumber) -> String {
+    format!("{STATEMENTS}tenant_id={tenant}/log={log}/")
+}
+
+/// Characters of an hour in a key: `2026-05-01T14`.
+const HOUR_CHARACTERS: usize = 13;
+
+/// The beginning of the hour a time lies in.
+pub fn hour_of(time: Timestamp) -> Timestamp {
+    const HOUR_MS: u64 = 60 * 60 * 1000;
+    Timestamp::from_ms(time.ms() / HOUR_MS * HOUR_MS)
+}
+
 impl Object {
     /// Its key. Numbers have 20 digits, so that the order of keys is the order of numbers.
     pub fn key(&self) -> ObjectKey {
@@ -154,6 +196,13 @@ impl Object {
             }
             Object::Manifest { tenant, log, size } => {
                 format!("{}{:020}.manifest", checkpoints_of(tenant, *log), size.to_u64())
+            }
+            Object::KeyChange { tenant, log, size } => {
+                format!("{}{:020}.key", key_changes_of(tenant, *log), size.to_u64())
+            }
+            Object::Statement { tenant, log, hour } => {
+                let hour = hour.to_string();
+                format!("{}{}.checkpoint", statements_of(tenant, *log), &hour[..HOUR_CHARACTERS])
             }
             Object::PublicKey { key_id } => format!("{PUBLIC_KEYS}{key_id}.json"),
             Object::WrappedSecret { purpose } => format!("{WRAPPED_SECRETS}{purpose}.wrapped"),
@@ -188,9 +237,21 @@ fn parse(text: &str) -> Option<Object> {
             None => Object::Checkpoint { tenant, log, size: TreeSize::new(number(name)?) },
         });
     }
+    if let Some(rest) = text.strip_prefix(KEY_CHANGES) {
+        let (tenant, log, name) = log_path(rest)?;
+        let size = TreeSize::new(number(name.strip_suffix(".key")?)?);
+        return Some(Object::KeyChange { tenant, log, size });
+    }
+    if let Some(rest) = text.strip_prefix(STATEMENTS) {
+        let (tenant, log, name) = log_path(rest)?;
+        let hour = name.strip_suffix(".checkpoint").filter(|hour| hour.len() == HOUR_CHARACTERS)?;
+        let hour = Timestamp::parse(&format!("{hour}:00:00.000Z")).ok()?;
+        return Some(Object::Statement { tenant, log, hour });
+    }
     if let Some(rest) = text.strip_prefix(WRAPPED_SECRETS) {
         let purpose = rest.strip_suffix(".wrapped")?;
-        let fits = !purpose.is_empty() && purpose.bytes().all(|c| c.is_ascii_lowercase());
+        let fits =
+            !purpose.is_empty() && purpose.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         return fits.then(|| Object::WrappedSecret { purpose: purpose.to_owned() });
     }
     let key_id = text.strip_prefix(PUBLIC_KEYS)?.strip_suffix(".json")?;
@@ -230,13 +291,19 @@ mod tests {
                 Object::Checkpoint { tenant: tenant.clone(), log, size: TreeSize::new(n) },
                 Object::ArchiveManifest { tenant: tenant.clone(), log, size: TreeSize::new(n) },
                 Object::Manifest { tenant: tenant.clone(), log, size: TreeSize::new(n) },
+                Object::KeyChange { tenant: tenant.clone(), log, size: TreeSize::new(n) },
+                Object::Statement {
+                    tenant: tenant.clone(),
+                    log,
+                    hour: hour_of(Timestamp::from_ms(n % 4_000_000_000_000)),
+                },
             ] {
                 prop_assert_eq!(ObjectKey::parse(object.key().as_str()), Some(object));
             }
         }
 
         #[test]
-        fn any_text_is_a_key_or_not(text in "(segments/|archive/|tiles/|checkpoints/|keys/|secrets/)?(tenant_id=)?\\PC{0,60}") {
+        fn any_text_is_a_key_or_not(text in "(segments/|archive/|tiles/|checkpoints/|key-changes/|statements/|keys/|secrets/)?(tenant_id=)?\\PC{0,60}") {
             let _ = ObjectKey::parse(&text);
         }
     }
@@ -251,6 +318,8 @@ mod tests {
             "archive/tenant_id=a/log=0/00000000000000000000.parquet",
             "archive/tenant_id=a/log=0/month=2026-13/00000000000000000000.parquet",
             "tiles/tenant_id=a/log=0/00000000000000000000",
+            "statements/tenant_id=a/log=0/2026-05-01T24.checkpoint",
+            "statements/tenant_id=a/log=0/2026-05-01.checkpoint",
             "keys/../x.json",
             "secrets/.wrapped",
             "secrets/../x.wrapped",

@@ -45,6 +45,8 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Refusals of a page, unless asked otherwise; and the most.
 pub const REFUSALS_LIMIT_MAX: usize = 100;
 
+/// Seconds from a receipt until the event is under a signed checkpoint, as receipts promise.
+pub const SEALED_WITHIN_SECONDS: u64 = 60;
 /// Leaves of one segment.
 pub const SEGMENT_LEAVES_MAX: usize = 10_000;
 /// Days a segment is locked.

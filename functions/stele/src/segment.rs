@@ -4,10 +4,12 @@
 use crate::access::LogNumber;
 use crate::error::{Error, Result};
 use crate::id::EventId;
+use crate::public_key::PublicKey;
 use crate::record::Record;
 use crate::time::Timestamp;
 use crate::tlog::checkpoint::Origin;
 use crate::tlog::hash::{Hash, LeafIndex, TreeSize};
+use crate::tlog::range::Subtrees;
 use crate::tlog::tree::RightEdge;
 
 /// The facts a segment's writer committed to, carried in the file itself so that anybody who finds the file can
@@ -75,6 +77,11 @@ impl Segment {
         Ok(())
     }
 
+    /// The hashes of its leaves' subtrees.
+    pub fn subtrees(&self) -> Subtrees {
+        Subtrees::of(self.header.before.size(), self.records.iter().map(|record| record.leaf_hash))
+    }
+
     /// Its entry in the segment index.
     pub fn entry(&self, version: String, sha256: Hash) -> Result<IndexEntry> {
         let received = self.records.iter().map(|r| r.received_at);
@@ -91,6 +98,7 @@ impl Segment {
                 sealed_at: self.header.sealed_at,
                 version,
                 sha256,
+                subtrees: Some(self.subtrees()),
             }),
             _ => Err(Error::corrupt("segment", "at least one leaf", "none")),
         }
@@ -121,6 +129,8 @@ pub struct IndexEntry {
     pub version: String,
     /// SHA-256 of the file.
     pub sha256: Hash,
+    /// The hashes of its leaves' subtrees, from which proofs are made; `None` in entries of old.
+    pub subtrees: Option<Subtrees>,
 }
 
 impl IndexEntry {
@@ -150,6 +160,19 @@ pub struct Head {
     pub published: Published,
     /// The tree size when the month of `sealed_at` began.
     pub month_base: TreeSize,
+    /// The key that signs it; `None` in heads of old, which the first key of the installation signs.
+    pub key: Option<HeadKey>,
+}
+
+/// The key that signs a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadKey {
+    /// Its public half.
+    pub public: PublicKey,
+    /// The first tree size it signs.
+    pub from: TreeSize,
+    /// Whether the locked object is known to be there that tells of it. Until then it signs nothing.
+    pub is_told: bool,
 }
 
 /// The latest checkpoint object of a log.
@@ -173,6 +196,7 @@ impl Head {
             validated_at,
             published: Published::default(),
             month_base: TreeSize::ZERO,
+            key: None,
         }
     }
 

@@ -19,7 +19,7 @@ use stele::error::{Error, Result};
 use stele::id::TenantId;
 use stele::layout::{Object, ObjectKey, PUBLIC_KEYS};
 use stele::ports::{ArchiveObjects, ListedObject, LockedObjects};
-use stele::public_key::PublicKey;
+use stele::public_key::{PublicKey, Purpose};
 
 /// Keys listed at once.
 const LIST_PAGE: usize = 1_000;
@@ -74,7 +74,12 @@ pub async fn verify(evidence: &Evidence, options: &Options, progress: Progress<'
                 | Object::ArchiveManifest { tenant, log, .. }
                 | Object::Manifest { tenant, log, .. },
             ) => logs.entry((tenant, log)).or_default().push(object),
-            Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) => {}
+            Some(
+                Object::KeyChange { .. }
+                | Object::Statement { .. }
+                | Object::PublicKey { .. }
+                | Object::WrappedSecret { .. },
+            ) => {}
             None => report.findings.push(Finding {
                 at: object.key,
                 expected: "no such object".to_owned(),
@@ -120,7 +125,11 @@ async fn trusted_keys(
     for object in list_all(objects, PUBLIC_KEYS).await? {
         let bytes = read(objects, &object.key).await?;
         match bytes.as_deref().and_then(PublicKey::from_file) {
-            Some(key) if key.object_key().as_str() == object.key => stored.push(key),
+            Some((purpose, key)) if key.object_key().as_str() == object.key => {
+                if purpose == Purpose::Checkpoints {
+                    stored.push(key);
+                }
+            }
             _ => report.findings.push(Finding {
                 at: object.key,
                 expected: "the public key its name says".to_owned(),

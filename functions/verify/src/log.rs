@@ -280,6 +280,8 @@ fn size_of_statement(key: &str) -> Option<TreeSize> {
         Object::Segment { .. }
         | Object::Archive { .. }
         | Object::Tiles { .. }
+        | Object::KeyChange { .. }
+        | Object::Statement { .. }
         | Object::PublicKey { .. }
         | Object::WrappedSecret { .. } => None,
     }

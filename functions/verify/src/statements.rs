@@ -106,6 +106,8 @@ impl LogCheck<'_> {
             Object::Segment { .. }
             | Object::Archive { .. }
             | Object::Tiles { .. }
+            | Object::KeyChange { .. }
+            | Object::Statement { .. }
             | Object::PublicKey { .. }
             | Object::WrappedSecret { .. } => return Ok(()),
         };
@@ -231,6 +233,8 @@ impl LogCheck<'_> {
                     Object::Checkpoint { .. }
                     | Object::Manifest { .. }
                     | Object::ArchiveManifest { .. }
+                    | Object::KeyChange { .. }
+                    | Object::Statement { .. }
                     | Object::PublicKey { .. }
                     | Object::WrappedSecret { .. },
                 )

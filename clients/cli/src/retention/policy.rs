@@ -75,6 +75,8 @@ impl Lookup {
             | Object::Checkpoint { .. }
             | Object::ArchiveManifest { .. }
             | Object::Manifest { .. }
+            | Object::KeyChange { .. }
+            | Object::Statement { .. }
             | Object::PublicKey { .. }
             | Object::WrappedSecret { .. } => Ok(Expected::Proof),
         }

@@ -3,12 +3,14 @@
 use stele::access::{ApiKey, Scope, Shards, Tenant, TenantRecord};
 use stele::archive::ArchiveEntry;
 use stele::id::{EventId, TenantId};
+use stele::public_key::PublicKey;
 use stele::record::Record;
 use stele::retention::{Class, LegalHold};
-use stele::segment::{Head, IndexEntry, Published};
+use stele::segment::{Head, HeadKey, IndexEntry, Published};
 use stele::time::Timestamp;
 use stele::tlog::checkpoint::Origin;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize, leaf_hash};
+use stele::tlog::range::{CompactRange, Subtrees};
 use stele::tlog::tree::RightEdge;
 
 /// A tenant's record with the defaults.
@@ -91,6 +93,11 @@ pub fn head(revision: u64, leaves: u64) -> Head {
         validated_at: Timestamp::from_ms(1_767_225_500_000),
         published: Published { size: TreeSize::new(leaves / 2), at: Timestamp::from_ms(1_767_225_400_000) },
         month_base: TreeSize::new(leaves / 3),
+        key: (leaves > 1).then(|| HeadKey {
+            public: PublicKey::of_seed(&[9; 32]),
+            from: TreeSize::new(leaves / 4),
+            is_told: leaves > 5,
+        }),
     }
 }
 
@@ -108,6 +115,9 @@ pub fn index_entry(first: u64, end: u64) -> IndexEntry {
         sealed_at: at(end + 2),
         version: "v1".to_owned(),
         sha256: Hash::of(&first.to_be_bytes()),
+        subtrees: (first > 0).then(|| {
+            Subtrees::of(TreeSize::new(first), (first..end).map(|leaf| leaf_hash(&leaf.to_be_bytes())))
+        }),
     }
 }
 
@@ -129,6 +139,11 @@ pub fn archive_entry(first: u64, end: u64) -> ArchiveEntry {
         sha256: Hash::of(&first.to_be_bytes()),
         class: Class::default(),
         expired: None,
+        range: (first > 0).then(|| {
+            let mut range = CompactRange::empty(TreeSize::new(first));
+            (first..end).for_each(|leaf| range.append(leaf_hash(&leaf.to_be_bytes())));
+            range
+        }),
     }
 }
 

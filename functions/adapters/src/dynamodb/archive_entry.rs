@@ -1,12 +1,13 @@
 //! One line of the archive index.
 
 use super::index_entry::position;
-use super::item::{Item, Reader, b, item, n, s};
+use super::item::{Item, Reader, b, hashes, item, n, s};
 use stele::Result;
 use stele::access::Tenant;
 use stele::archive::ArchiveEntry;
 use stele::retention::Class;
 use stele::tlog::hash::{LeafIndex, TreeSize};
+use stele::tlog::range::CompactRange;
 
 const KIND: &str = "table of control, archive index";
 
@@ -41,6 +42,9 @@ pub(super) fn encode(tenant: &Tenant, entry: &ArchiveEntry) -> Item {
     }
     if let Some(expired) = entry.expired {
         item.insert("expired".to_owned(), n(expired.ms()));
+    }
+    if let Some(range) = &entry.range {
+        item.insert("range".to_owned(), hashes(range.hashes()));
     }
     item
 }
@@ -77,6 +81,13 @@ pub(super) fn decode(item: &Item) -> Result<ArchiveEntry> {
         sha256: reader.hash("sha256")?,
         class: class.ok_or_else(|| reader.corrupt("class", "the days of a class", format!("`{days}`")))?,
         expired: item.contains_key("expired").then(|| reader.time("expired")).transpose()?,
+        range: match item.contains_key("range") {
+            false => None,
+            true => Some(
+                CompactRange::from_parts(first.size_before(), end, reader.hashes("range")?)
+                    .ok_or_else(|| reader.corrupt("range", "that of its leaves", "another"))?,
+            ),
+        },
     })
 }
 

@@ -1,10 +1,10 @@
 //! A log's head: a cache of what the locked objects say, and where writers meet.
 
-use super::item::{Item, Reader, b, item, n, s};
+use super::item::{Item, Reader, b, hashes_of, item, n, s};
 use stele::Result;
 use stele::access::Tenant;
-use stele::segment::{Head, Published};
-use stele::tlog::hash::Hash;
+use stele::public_key::PublicKey;
+use stele::segment::{Head, HeadKey, Published};
 use stele::tlog::tree::RightEdge;
 
 const KIND: &str = "table of control, head";
@@ -32,6 +32,11 @@ pub(super) fn encode(tenant: &Tenant, head: &Head) -> Item {
     ] {
         item.insert(name.to_owned(), value);
     }
+    if let Some(key) = &head.key {
+        item.insert("key".to_owned(), b(key.public.0));
+        item.insert("key_from".to_owned(), n(key.from.to_u64()));
+        item.insert("key_told".to_owned(), n(u64::from(key.is_told)));
+    }
     item
 }
 
@@ -39,10 +44,7 @@ pub(super) fn encode(tenant: &Tenant, head: &Head) -> Item {
 pub(super) fn decode(item: &Item) -> Result<Head> {
     let reader = Reader::new(KIND, item);
     let (size, bytes) = (reader.size("size")?, reader.b("edge")?);
-    let (chunks, rest) = bytes.as_chunks::<32>();
-    let hashes = chunks.iter().copied().map(Hash::from_bytes).collect();
-    let edge = Some(hashes)
-        .filter(|_| rest.is_empty())
+    let edge = hashes_of(bytes)
         .and_then(|hashes| RightEdge::from_parts(size, hashes))
         .ok_or_else(|| reader.corrupt("edge", &format!("the edge of {size} leaves"), "another"))?;
     Ok(Head {
@@ -54,6 +56,14 @@ pub(super) fn decode(item: &Item) -> Result<Head> {
         validated_at: reader.time("validated_at")?,
         published: Published { size: reader.size("published_size")?, at: reader.time("published_at")? },
         month_base: reader.size("month_base")?,
+        key: match item.contains_key("key") {
+            false => None,
+            true => Some(HeadKey {
+                public: PublicKey(*reader.hash("key")?.as_bytes()),
+                from: reader.size("key_from")?,
+                is_told: reader.n("key_told")? != 0,
+            }),
+        },
     })
 }
 

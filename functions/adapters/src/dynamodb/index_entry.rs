@@ -1,10 +1,11 @@
 //! One line of the segment index.
 
-use super::item::{Item, Reader, b, item, n, s};
+use super::item::{Item, Reader, b, hashes, item, n, s};
 use stele::Result;
 use stele::access::Tenant;
 use stele::segment::IndexEntry;
 use stele::tlog::hash::{LeafIndex, TreeSize};
+use stele::tlog::range::Subtrees;
 
 const KIND: &str = "table of control, segment index";
 
@@ -39,6 +40,9 @@ pub(super) fn encode(tenant: &Tenant, entry: &IndexEntry) -> Item {
     ] {
         item.insert(name.to_owned(), value);
     }
+    if let Some(subtrees) = &entry.subtrees {
+        item.insert("subtrees".to_owned(), hashes(subtrees.hashes().iter().copied()));
+    }
     item
 }
 
@@ -68,6 +72,13 @@ pub(super) fn decode(item: &Item) -> Result<IndexEntry> {
         sealed_at: reader.time("sealed_at")?,
         version: reader.s("version")?.to_owned(),
         sha256: reader.hash("sha256")?,
+        subtrees: match item.contains_key("subtrees") {
+            false => None,
+            true => Some(
+                Subtrees::from_parts(first.size_before(), end, reader.hashes("subtrees")?)
+                    .ok_or_else(|| reader.corrupt("subtrees", "those of its leaves", "others"))?,
+            ),
+        },
     })
 }
 

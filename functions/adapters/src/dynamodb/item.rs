@@ -28,6 +28,17 @@ pub(super) fn b(bytes: impl Into<Vec<u8>>) -> AttributeValue {
     AttributeValue::B(Blob::new(bytes))
 }
 
+/// Hashes, one after the other.
+pub(super) fn hashes(hashes: impl IntoIterator<Item = Hash>) -> AttributeValue {
+    b(hashes.into_iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>())
+}
+
+/// The hashes of bytes that [`hashes`] wrote; `None` if some byte is left over.
+pub(super) fn hashes_of(bytes: &[u8]) -> Option<Vec<Hash>> {
+    let (chunks, rest) = bytes.as_chunks::<32>();
+    rest.is_empty().then(|| chunks.iter().copied().map(Hash::from_bytes).collect())
+}
+
 /// An item under construction.
 pub(super) fn item<const N: usize>(attributes: [(&str, AttributeValue); N]) -> Item {
     attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -100,6 +111,12 @@ impl<'a> Reader<'a> {
     pub(super) fn event_id(&self, name: &str) -> Result<EventId> {
         let text = self.s(name)?;
         EventId::parse(text).ok_or_else(|| self.corrupt(name, "an event id", format!("`{text}`")))
+    }
+
+    /// Hashes, one after the other.
+    pub(super) fn hashes(&self, name: &str) -> Result<Vec<Hash>> {
+        let bytes = self.b(name)?;
+        hashes_of(bytes).ok_or_else(|| self.corrupt(name, "whole hashes", format!("{} bytes", bytes.len())))
     }
 
     /// A hash.

@@ -34,6 +34,11 @@ impl Origin {
         self.0.rsplit_once('/').expect("an origin has a slash").1
     }
 
+    /// The name all logs of the installation share.
+    pub fn log_name(&self) -> &str {
+        self.0.rsplit_once('/').expect("an origin has a slash").0
+    }
+
     /// The name of the key that signs for the log.
     pub fn key_name(&self) -> KeyName {
         KeyName::parse(&self.0).expect("an origin has the characters of a key name")

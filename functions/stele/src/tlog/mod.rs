@@ -8,6 +8,7 @@ pub mod hash;
 pub mod tree;
 pub mod note;
 pub mod checkpoint;
+pub mod key_change;
 pub mod manifest;
 pub mod proof;
 pub mod range;
@@ -17,6 +18,7 @@ pub mod cosignature;
 
 pub use checkpoint::{Checkpoint, Origin};
 pub use hash::{Hash, LeafIndex, TreeSize, empty_root, leaf_hash, node_hash};
+pub use key_change::{KeyChange, KeyHistory};
 pub use manifest::{Manifest, ManifestObject};
 pub use note::{BodyError, KeyId, KeyName, Note, NoteError, NoteSignature, Signer, VerifierKey};
 pub use proof::{ProofError, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};

@@ -432,14 +432,14 @@ impl From<NoteError> for BodyError {
 }
 
 /// The lines of a body, read one after the other.
-pub(super) struct Lines<'t> {
+pub(crate) struct Lines<'t> {
     lines: std::iter::Peekable<std::str::Split<'t, char>>,
     line: usize,
 }
 
 impl<'t> Lines<'t> {
     /// The lines of a text that ends in a newline.
-    pub(super) fn of(text: &'t str) -> Result<Lines<'t>, BodyError> {
+    pub(crate) fn of(text: &'t str) -> Result<Lines<'t>, BodyError> {
         let lines = text.strip_suffix('\n').ok_or(NoteError::TextEnd)?;
         Ok(Lines { lines: lines.split('\n').peekable(), line: 0 })
     }
@@ -449,8 +449,18 @@ impl<'t> Lines<'t> {
         self.lines.peek().is_none()
     }
 
+    /// Sees to it that no line is left.
+    pub(crate) fn end(&mut self) -> Result<(), BodyError> {
+        match self.lines.peek() {
+            None => Ok(()),
+            Some(line) => {
+                Err(BodyError::Line { line: self.line + 1, expected: "the end", found: shortened(line) })
+            }
+        }
+    }
+
     /// Reads the next line.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &mut self,
         expected: &'static str,
         parse: impl FnOnce(&'t str) -> Option<T>,

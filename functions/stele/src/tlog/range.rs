@@ -5,6 +5,9 @@
 use super::hash::{Hash, TreeSize, node_hash};
 use super::tree::RightEdge;
 
+/// The level of the subtrees that [`Subtrees`] does not merge further: 256 leaves, as one tile of level 0.
+const TILE_LEVEL: u32 = 8;
+
 /// The hashes of the largest aligned perfect subtrees of `[first, end)`, from left to right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompactRange {
@@ -78,6 +81,20 @@ impl CompactRange {
         Some(())
     }
 
+    /// Appends the root of the perfect subtree of `1 << level` leaves that comes next; `None`, and nothing changed, where none of
+    /// that level begins.
+    #[must_use]
+    pub fn append_subtree(&mut self, level: u32, hash: Hash) -> Option<()> {
+        let leaves = 1_u64.checked_shl(level)?;
+        let at = self.end.to_u64();
+        if !at.is_multiple_of(leaves) {
+            return None;
+        }
+        self.end = self.end.plus(leaves)?;
+        self.push(Node { level, index: at >> level, hash });
+        Some(())
+    }
+
     /// The part of it that begins at a size where one of its subtrees begins, or that is its end.
     pub(super) fn since(&self, size: u64) -> CompactRange {
         let nodes = self.nodes.iter().filter(|node| node.first() >= size).copied().collect();
@@ -129,6 +146,56 @@ impl RightEdge {
     }
 }
 
+/// The roots of the perfect subtrees of at most 256 leaves that leaves `[first, end)` are made of, from left to right: a
+/// compact range that can still be cut wherever a tile of 256 leaves begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subtrees {
+    first: TreeSize,
+    end: TreeSize,
+    hashes: Vec<Hash>,
+}
+
+impl Subtrees {
+    /// Of these leaves, by their hashes.
+    pub fn of(first: TreeSize, leaves: impl IntoIterator<Item = Hash>) -> Subtrees {
+        let mut hashes = Vec::new();
+        let mut under_way = CompactRange::empty(first);
+        for leaf in leaves {
+            under_way.append(leaf);
+            if under_way.end.to_u64().is_multiple_of(1 << TILE_LEVEL) {
+                hashes.extend(under_way.hashes());
+                under_way = CompactRange::empty(under_way.end);
+            }
+        }
+        hashes.extend(under_way.hashes());
+        Subtrees { first, end: under_way.end, hashes }
+    }
+
+    /// From what [`Subtrees::hashes`] gave; `None` if their number does not fit.
+    pub fn from_parts(first: TreeSize, end: TreeSize, hashes: Vec<Hash>) -> Option<Subtrees> {
+        let count = places_to(first.to_u64(), end.to_u64(), TILE_LEVEL)?.len();
+        (count == hashes.len()).then_some(Subtrees { first, end, hashes })
+    }
+
+    /// The roots, from left to right.
+    pub fn hashes(&self) -> &[Hash] {
+        &self.hashes
+    }
+
+    /// The range between two sizes within; `None` unless each is where this begins or ends, or a multiple of 256.
+    pub fn part(&self, first: TreeSize, end: TreeSize) -> Option<CompactRange> {
+        let mut part = CompactRange::empty(first);
+        let places = places_to(self.first.to_u64(), self.end.to_u64(), TILE_LEVEL)?;
+        for ((level, index), hash) in places.into_iter().zip(&self.hashes) {
+            let at = index << level;
+            if (first.to_u64()..end.to_u64()).contains(&at) && at == part.end.to_u64() {
+                part.append_subtree(level, *hash)?;
+            }
+        }
+        (part.end == end).then_some(part)
+    }
+}
+
 /// The consistency proof from a tree to what it became by a range (RFC 6962 §2.1.2). `None` if the range does not follow,
 /// or the earlier tree is empty.
 pub fn consistency_proof_from(earlier: &RightEdge, range: &CompactRange) -> Option<Vec<Hash>> {
@@ -171,6 +238,18 @@ pub fn inclusion_proof_from(
     Some(proof)
 }
 
+/// The inclusion proof of a leaf, given all leaves before it and all after it (RFC 6962 §2.1.1). `None` if the ranges are not those.
+pub fn inclusion_proof_between(before: &CompactRange, leaf: Hash, after: &CompactRange) -> Option<Vec<Hash>> {
+    let index = before.end.to_u64();
+    if before.first != TreeSize::ZERO || after.first.to_u64() != index.checked_add(1)? {
+        return None;
+    }
+    let mut proof = Vec::new();
+    let mut node = Node { level: 0, index, hash: leaf };
+    climb(&mut node, after.end.to_u64(), &mut proof, before, after)?;
+    Some(proof)
+}
+
 /// Collects the siblings from a node up to the root of a tree of `size` leaves.
 fn climb(
     node: &mut Node,
@@ -204,6 +283,11 @@ pub(super) fn hash_count(first: TreeSize, end: TreeSize) -> usize {
 
 /// Levels and indexes of the perfect subtrees of `[first, end)`.
 fn places(first: u64, end: u64) -> Option<Vec<(u32, u64)>> {
+    places_to(first, end, 63)
+}
+
+/// The same, with none above a level.
+fn places_to(first: u64, end: u64, level_max: u32) -> Option<Vec<(u32, u64)>> {
     let mut places = Vec::new();
     let mut at = first;
     if end < first || end > i64::MAX as u64 {
@@ -211,7 +295,7 @@ fn places(first: u64, end: u64) -> Option<Vec<(u32, u64)>> {
     }
     while at < end {
         let aligned = if at == 0 { 63 } else { at.trailing_zeros() };
-        let level = aligned.min((end - at).ilog2());
+        let level = aligned.min((end - at).ilog2()).min(level_max);
         places.push((level, at >> level));
         at += 1 << level;
     }
@@ -285,7 +369,30 @@ mod tests {
                 LeafIndex::new(leaf),
             );
             let expected = proof::inclusion_proof(&leaves, LeafIndex::new(leaf), TreeSize::new(size)).unwrap();
-            prop_assert_eq!(found, Some(expected));
+            prop_assert_eq!(found, Some(expected.clone()));
+            let between = inclusion_proof_between(&range(&leaves, 0, leaf), leaves[leaf as usize], &range(&leaves, leaf + 1, size));
+            prop_assert_eq!(between, Some(expected));
+        }
+
+        #[test]
+        fn subtrees_can_be_cut_at_tiles(size in 1..1_500_u64, a: prop::sample::Index, b: prop::sample::Index) {
+            let leaves = leaves(size);
+            let first = a.index(size as usize) as u64;
+            let subtrees = Subtrees::of(TreeSize::new(first), leaves[first as usize..].iter().copied());
+            let again = Subtrees::from_parts(TreeSize::new(first), TreeSize::new(size), subtrees.hashes().to_vec());
+            prop_assert_eq!(again.as_ref(), Some(&subtrees));
+            let mut cuts: Vec<u64> = (first..=size).filter(|at| at % 256 == 0).collect();
+            cuts.extend([first, size]);
+            cuts.sort_unstable();
+            let from = b.index(cuts.len());
+            for to in from..cuts.len() {
+                let part = subtrees.part(TreeSize::new(cuts[from]), TreeSize::new(cuts[to]));
+                prop_assert_eq!(part, Some(range(&leaves, cuts[from], cuts[to])));
+            }
+            let off = first + 1 + b.index(300) as u64;
+            if off < size && off % 256 != 0 && subtrees.part(TreeSize::new(off), TreeSize::new(size)).is_some() {
+                prop_assert!(off.trailing_zeros() < 8, "a smaller subtree may begin there: {}", off);
+            }
         }
     }
 }

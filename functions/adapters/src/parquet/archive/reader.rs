@@ -243,6 +243,26 @@ impl ArchiveFile {
         Ok(())
     }
 
+    /// The leaves of a range, in order; it reads the blocks they lie in. Nothing is checked but that each index is there once.
+    pub async fn leaves_between(&self, first: LeafIndex, end: TreeSize) -> Result<Vec<Bytes>> {
+        let wanted = first.to_u64()..end.to_u64();
+        let mut found = Vec::new();
+        for group in 0..self.firsts.len() {
+            let leaves = self.leaves_of_group(group);
+            if leaves.end <= wanted.start || leaves.start >= wanted.end {
+                continue;
+            }
+            let mut slots = Slots::new(self.at(), leaves);
+            self.rows(group, &[LEAF, LEAF_INDEX], Rows::All, None, &mut |batch| {
+                self.put_leaves(batch, &mut slots)
+            })
+            .await?;
+            let leaves = slots.complete()?.into_iter();
+            found.extend(leaves.filter(|(index, _)| wanted.contains(&index.to_u64())).map(|(_, leaf)| leaf));
+        }
+        Ok(found)
+    }
+
     /// Reads the whole file and checks all of it: that every leaf is the tenant's and every column what its leaf says, the tree
     /// the leaves grow, and what header and statistics say of them. Visits the records in leaf order, at most a block at a
     /// time, and returns the SHA-256 of the file as read. Memory holds one row group.
