@@ -13,6 +13,8 @@ mod simulate;
 mod faults;
 mod archiving;
 mod years;
+mod proofs;
+mod bundles;
 mod spill;
 mod parking;
 mod races;

@@ -17,7 +17,7 @@ use stele::errand::Errand;
 use stele::id::{EventId, TenantId};
 use stele::layout::{self, Object, ObjectKey};
 use stele::ports::{ApiKeys, ArchiveIndex, ArchiveObjects, Clock, Heads, Inbox, LockedObjects, Tenants};
-use stele::public_key::{PublicKey, PublishedKeys, SigningSeeds};
+use stele::public_key::{PublishedKeys, SigningSeeds};
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
@@ -538,7 +538,7 @@ impl World {
 
     /// Verifies what is stored with the right key.
     pub(crate) async fn verify(&self) -> Report {
-        let options = Options { pinned: vec![PublicKey::of_seed(&SEED)], ..Options::default() };
+        let options = Options { pinned: self.public_keys().checkpoints, ..Options::default() };
         verify(&evidence_of(self.objects.clone()), &options, &|_, _| {}).await.unwrap()
     }
 
@@ -667,8 +667,11 @@ impl World {
         };
         assert_eq!(head.edge, walked.edge, "head of `{id}`");
         if size > TreeSize::ZERO {
-            let key = VerifierKey::new(tenant.origin().key_name(), &PublicKey::of_seed(&SEED).0).unwrap();
-            let checkpoint = Checkpoint::open(&head.checkpoint, &[key]).unwrap();
+            let name = tenant.origin().key_name();
+            let keys = self.public_keys().checkpoints;
+            let keys: Vec<_> =
+                keys.iter().map(|key| VerifierKey::new(name.clone(), &key.0).unwrap()).collect();
+            let checkpoint = Checkpoint::open(&head.checkpoint, &keys).unwrap();
             assert_eq!(
                 (checkpoint.size, checkpoint.root),
                 (size, walked.edge.root()),

@@ -16,6 +16,7 @@ mod retention;
 mod hold;
 mod generate;
 mod verify;
+mod bundle;
 mod rebuild;
 mod archive;
 mod doctor;
@@ -46,6 +47,7 @@ enum Command {
     Retention(retention::Retention),
     Hold(hold::Hold),
     Verify(verify::Verify),
+    Bundle(bundle::Bundle),
     Rebuild(rebuild::Rebuild),
     Archive(archive::Archive),
     Doctor(doctor::Doctor),
@@ -91,6 +93,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
             verify::advise(verdict);
             return Ok(ExitCode::from(verdict.exit_code()));
         }
+        Command::Bundle(args) => bundle::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Archive(args) => archive::run(args),
         Command::Doctor(args) => return doctor::run(args),
@@ -135,6 +138,11 @@ mod tests {
             "stele keys list",
             "stele keys revoke abc --url http://h --key k",
             "stele verify --data d --since a --since b --public-key AA== --tenant org_a --json",
+            "stele verify bundle b.zip --public-key AA== --max-age 26h --policy p --html r.html --json",
+            "stele verify proof p.tlog-proof --event e.json --public-key AA==",
+            "stele verify receipt r.txt --data d",
+            "stele verify receipt r.txt --bundle b.zip --receipt-key AA==",
+            "stele bundle --tenant org_a --data d --from 2026-05-01 --to 2026-06-01 --actor u1 --covering --out b.zip",
             "stele rebuild --data d",
             "stele archive --data d --close-today",
             "stele rebuild --installation stele --region eu-central-1 --profile audit",

@@ -28,6 +28,7 @@ pub mod faults;
 pub mod contract;
 pub mod places;
 pub mod stored_tree;
+pub mod bundle;
 pub mod cache;
 pub mod tenants;
 pub mod authenticator;

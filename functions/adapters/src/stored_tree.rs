@@ -236,11 +236,29 @@ impl StoredTree {
         end: TreeSize,
     ) -> Result<CompactRange> {
         let mut range = CompactRange::empty(first);
-        for piece in pieces.iter().take_while(|piece| piece.first() < end) {
-            let (from, to) = (piece.first().max(first), piece.end().min(end));
+        while range.end() < end {
+            let at = range.end();
+            let holds =
+                |size: TreeSize| pieces.iter().find(|piece| piece.first() <= size && piece.end() > size);
+            let piece = holds(at).ok_or_else(|| misfit(tenant))?;
+            let to = piece.end().min(end);
             let part = match piece {
-                Piece::Segment(entry) => self.part_of_segment(tenant, entry, from, to).await?,
-                Piece::File(entry) => self.part_of_file(tenant, entry, from, to).await?,
+                Piece::Segment(entry) => self.part_of_segment(tenant, entry, at, to).await?,
+                Piece::File(entry) => match self.part_of_file(tenant, entry, at, to).await {
+                    // Its leaves are gone. A subtree of 256 that ends in a later file is in the tiles of that one.
+                    Err(error) if error.code() == Code::NotFound => {
+                        let whole = TreeSize::new(to.to_u64() / TILE_LEAVES * TILE_LEAVES);
+                        let last = TreeSize::new(at.to_u64() + TILE_LEAVES - 1);
+                        match (whole > at, holds(last)) {
+                            (true, _) => self.part_of_file(tenant, entry, at, whole).await?,
+                            (false, Some(Piece::File(later))) if last < end => {
+                                self.straddling(tenant, later, at).await?.ok_or(error)?
+                            }
+                            _ => return Err(error),
+                        }
+                    }
+                    part => part?,
+                },
             };
             range.join(&part).ok_or_else(|| misfit(tenant))?;
         }
@@ -248,6 +266,24 @@ impl StoredTree {
             true => Ok(range),
             false => Err(misfit(tenant)),
         }
+    }
+
+    /// The subtree of 256 leaves that begins at a size before a file and ends in it.
+    async fn straddling(
+        &self,
+        tenant: &Tenant,
+        entry: &ArchiveEntry,
+        at: TreeSize,
+    ) -> Result<Option<CompactRange>> {
+        for tiles in self.tiles(tenant, entry).await? {
+            let number = at.to_u64() / TILE_LEAVES;
+            let place = number.checked_sub(tiles.level_1_index_of_first());
+            if let Some(hash) = place.and_then(|place| tiles.level_1().get(place as usize)) {
+                let mut subtree = CompactRange::empty(at);
+                return Ok(subtree.append_subtree(TILE_LEAVES.ilog2(), *hash).map(|()| subtree));
+            }
+        }
+        Ok(None)
     }
 
     async fn part_of_segment(

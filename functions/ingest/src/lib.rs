@@ -90,7 +90,12 @@ impl Ingest {
             | Endpoint::Event
             | Endpoint::Refused
             | Endpoint::Usage
+            | Endpoint::EventProof
             | Endpoint::Checkpoint
+            | Endpoint::Checkpoints
+            | Endpoint::Statements
+            | Endpoint::Consistency
+            | Endpoint::Tile
             | Endpoint::LogKeys
             | Endpoint::Retention
             | Endpoint::SetRetention

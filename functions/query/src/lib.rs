@@ -7,6 +7,7 @@ mod scan;
 mod listing;
 mod export;
 mod log;
+mod proofs;
 mod body;
 mod keys;
 mod prices;
@@ -113,6 +114,13 @@ impl Query {
             Endpoint::Refused => self.refused(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Checkpoint => self.checkpoint(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::EventProof => {
+                self.event_proof(&self.granted(route, parts).await?, parts, &path, &parameters).await
+            }
+            Endpoint::Checkpoints => self.checkpoints(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Statements => self.statements(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Consistency => self.consistency(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Tile => self.tile(&self.granted(route, parts).await?, &path, &parameters).await,
             Endpoint::LogKeys => self.log_keys(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Retention => self.retention(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::SetRetention => {

@@ -17,7 +17,7 @@ use stele::tlog::hash::TreeSize;
 use stele::tlog::note::{KeyName, VerifierKey};
 use stele::{Code, Error, Result};
 use stele::{receipt, statement};
-use stele_adapters::http::{Response, answer, json};
+use stele_adapters::http::{Response, json};
 
 const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
 /// Records looked at to count what is not sealed yet.
@@ -122,15 +122,6 @@ impl Query {
             }
         }
         Ok(unsealed)
-    }
-
-    pub(crate) async fn checkpoint(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
-        parameters.only(&TENANT)?;
-        let none = || Error::new(Code::NotFound, "the log has no checkpoint yet: nothing is sealed");
-        let tenant = self.tenant(grant, parameters).await?.ok_or_else(none)?;
-        let head =
-            self.heads.head(&tenant).await?.filter(|head| !head.checkpoint.is_empty()).ok_or_else(none)?;
-        Ok(answer(StatusCode::OK, "text/plain; charset=utf-8", head.checkpoint))
     }
 
     pub(crate) async fn log_keys(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {

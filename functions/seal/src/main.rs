@@ -13,7 +13,7 @@ use stele_adapters::lambda;
 use stele_adapters::metrics::{Unit, report};
 use stele_adapters::places::Places;
 use stele_adapters::s3::{LockMode, LockedBucket};
-use stele_adapters::secrets::{Purpose, Wrapping};
+use stele_adapters::secrets::Wrapping;
 use stele_adapters::settings::{self, Settings};
 use stele_adapters::sqs::SqsQueue;
 use stele_seal::{Seal, SealSettings};

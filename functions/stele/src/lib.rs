@@ -34,6 +34,7 @@ pub mod ports;
 pub mod problem;
 pub mod routes;
 pub mod query;
+pub mod bundle;
 pub mod openapi;
 
 pub use error::{Code, Error, Kind, Result};

@@ -21,7 +21,8 @@ pub fn document() -> Vec<u8> {
 fn value() -> Value {
     let mut paths = Map::new();
     for route in ROUTES {
-        let path = paths.entry(route.template).or_insert_with(|| json!({}));
+        // OpenAPI has no parameter that spans segments: the value of this one has slashes in it.
+        let path = paths.entry(route.template.replace('+', "")).or_insert_with(|| json!({}));
         path[route.method.as_str().to_ascii_lowercase()] = operation(route);
     }
     json!({
@@ -83,7 +84,12 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::Event => "event",
         Endpoint::Refused => "refused",
         Endpoint::Usage => "usage",
+        Endpoint::EventProof => "eventProof",
         Endpoint::Checkpoint => "checkpoint",
+        Endpoint::Checkpoints => "checkpoints",
+        Endpoint::Statements => "statements",
+        Endpoint::Consistency => "consistencyProof",
+        Endpoint::Tile => "tile",
         Endpoint::LogKeys => "logKeys",
         Endpoint::Retention => "retention",
         Endpoint::SetRetention => "setRetention",
@@ -105,6 +111,7 @@ fn reference(schema: &str) -> Value {
 
 fn parameters(route: &Route) -> Vec<Value> {
     let names = route.template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let names = names.map(|name| name.trim_end_matches('+'));
     let mut all: Vec<Value> = names
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
@@ -114,12 +121,17 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::Export => &ExportRequest::PARAMETERS,
         Endpoint::Event
         | Endpoint::Usage
-        | Endpoint::Checkpoint
+        | Endpoint::Tile
         | Endpoint::LogKeys
         | Endpoint::Retention
         | Endpoint::Hold
         | Endpoint::ReleaseHold
         | Endpoint::ApiKeys => tenant,
+        Endpoint::EventProof => &["tenant_id", "organization_id", "checkpoint"],
+        Endpoint::Checkpoint => &["tenant_id", "organization_id", "size"],
+        Endpoint::Checkpoints => &["tenant_id", "organization_id", "from_size", "limit"],
+        Endpoint::Statements => &["tenant_id", "organization_id", "after", "limit"],
+        Endpoint::Consistency => &["tenant_id", "organization_id", "from", "to"],
         Endpoint::SetRetention => &["tenant_id", "organization_id", "preview"],
         Endpoint::Holds => &["tenant_id", "organization_id", "state"],
         Endpoint::Refused => REFUSED_PARAMETERS,
@@ -132,7 +144,15 @@ fn parameters(route: &Route) -> Vec<Value> {
         | Endpoint::Health
         | Endpoint::OpenApi => &[],
     };
-    all.extend(query.iter().map(|name| query_parameter(name)));
+    all.extend(query.iter().map(|name| match (route.endpoint, *name) {
+        (Endpoint::Consistency, "from") => tree_size(name, true, "The smaller tree size, at least 1"),
+        (Endpoint::Consistency, "to") => {
+            tree_size(name, false, "The larger tree size; without it, the log's")
+        }
+        (Endpoint::Checkpoint, "size") => tree_size(name, false, "Of this tree size; without it, the latest"),
+        (Endpoint::Checkpoints, "from_size") => tree_size(name, false, "Of this tree size and larger"),
+        (_, name) => query_parameter(name),
+    }));
     let headers: &[(&str, &str)] = match route.endpoint {
         Endpoint::SendEvent => &[
             ("Idempotency-Key", "Makes a repeated request answer with the first one's event, for 24 hours"),
@@ -149,6 +169,11 @@ fn parameters(route: &Route) -> Vec<Value> {
                "schema": {"type": "string"}})
     }));
     all
+}
+
+fn tree_size(name: &str, required: bool, description: &str) -> Value {
+    json!({"name": name, "in": "query", "required": required, "description": description,
+           "schema": {"type": "integer", "minimum": 0}})
 }
 
 fn query_parameter(name: &str) -> Value {
@@ -180,6 +205,11 @@ fn query_parameter(name: &str) -> Value {
             json!({"type": "integer", "minimum": 0, "maximum": limits::OFFSET_MAX, "default": 0}),
             "Events to leave out; not together with `cursor`",
         ),
+        "checkpoint" => (
+            json!({"type": "string", "enum": ["latest", "stated"], "default": "latest"}),
+            "Under the latest checkpoint, or under the latest that was stated and witnessed",
+        ),
+        "after" => (text, "Made after the hour this time lies in: RFC 3339"),
         "cursor" => (text, "The `next_cursor` of the page before"),
         "format" => {
             (json!({"type": "string", "enum": ["csv", "jsonl", "json"], "default": "json"}), "Of the file")
@@ -225,6 +255,8 @@ fn responses(endpoint: Endpoint) -> Value {
     let json_of = |description: &str, schema: Value| json!({"description": description, "content": {"application/json": {"schema": schema}}});
     let events = json!({"type": "array", "items": reference("Record")});
     let object = json!({"type": "object"});
+    let text = json!({"type": "string"});
+    let count = json!({"type": "integer", "minimum": 0});
     let mut all = match endpoint {
         Endpoint::SendEvent => json!({
             "201": json_of("The event is stored", reference("Accepted")),
@@ -244,6 +276,46 @@ fn responses(endpoint: Endpoint) -> Value {
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
         Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),
         Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
+        Endpoint::EventProof => json!({"200": {
+            "description": "The proof, as c2sp.org/tlog-proof has it or, if `Accept` asks for it, in JSON",
+            "content": {
+                "text/plain": {"schema": text},
+                "application/json": {"schema": reference("EventProof")},
+            },
+        }}),
+        Endpoint::Checkpoints => json!({"200": json_of("Checkpoints, smallest first", json!({
+            "type": "object",
+            "required": ["checkpoints", "next_from"],
+            "properties": {
+                "checkpoints": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["size", "checkpoint"],
+                    "properties": {"size": count, "checkpoint": text},
+                }},
+                "next_from": {"type": ["integer", "null"], "minimum": 0},
+            },
+        }))}),
+        Endpoint::Statements => json!({"200": json_of("Statements, earliest first", json!({
+            "type": "object",
+            "required": ["statements", "next_after"],
+            "properties": {
+                "statements": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["stated_at", "size", "statement"],
+                    "properties": {"stated_at": {"type": "string", "format": "date-time"}, "size": count, "statement": text},
+                }},
+                "next_after": {"type": ["string", "null"], "format": "date-time"},
+            },
+        }))}),
+        Endpoint::Consistency => json!({"200": json_of("The proof (RFC 6962), hashes in base64", json!({
+            "type": "object",
+            "required": ["from", "to", "proof"],
+            "properties": {"from": count, "to": count, "proof": {"type": "array", "items": text}},
+        }))}),
+        Endpoint::Tile => json!({"200": {
+            "description": "Hashes of 32 bytes one after the other, or leaves with their lengths before them",
+            "content": {"application/octet-stream": {"schema": text}},
+        }}),
         Endpoint::Checkpoint => json!({"200": {
             "description": "A C2SP tlog-checkpoint as a signed note",
             "content": {"text/plain": {"schema": {"type": "string"}}},
@@ -308,8 +380,11 @@ fn schemas() -> Value {
     let usd = json!({"type": "number", "minimum": 0});
     let receipt = json!({
         "type": "object",
-        "required": ["leaf_hash", "received_at"],
-        "properties": {"leaf_hash": text, "received_at": time},
+        "required": ["leaf_hash", "received_at", "note"],
+        "properties": {"leaf_hash": text, "received_at": time, "note": {
+            "type": "string",
+            "description": "The signed promise that the event will be in the log (c2sp.org/signed-note)",
+        }},
     });
     json!({
         "Actor": {
@@ -605,13 +680,27 @@ fn schemas() -> Value {
         },
         "LogKey": {
             "type": "object",
-            "required": ["vkey", "name", "algorithm", "purpose", "from_size"],
+            "required": ["vkey", "name", "algorithm", "purpose"],
             "properties": {
                 "vkey": {"type": "string", "description": "As in C2SP signed-note"},
                 "name": text,
                 "algorithm": text,
                 "purpose": text,
-                "from_size": count,
+                "from_size": {"type": "integer", "minimum": 0, "description": "The first tree size it signs"},
+                "until_size": {"type": "integer", "minimum": 0, "description": "The first it signs no more"},
+            },
+        },
+        "EventProof": {
+            "type": "object",
+            "required": ["id", "leaf_index", "tree_size", "leaf_hash", "path", "checkpoint"],
+            "properties": {
+                "id": text,
+                "leaf_index": count,
+                "tree_size": count,
+                "leaf_hash": {"type": "string", "description": "SHA-256(0x00 ‖ leaf), in base64"},
+                "leaf": {"type": "string", "description": "The leaf, byte for byte, for a key that may read events"},
+                "path": {"type": "array", "items": text, "description": "RFC 6962's audit path, in base64"},
+                "checkpoint": text,
             },
         },
         "NewApiKey": {

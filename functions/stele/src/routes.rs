@@ -27,8 +27,18 @@ pub enum Endpoint {
     Refused,
     /// Counts.
     Usage,
+    /// The proof that an event is in the log.
+    EventProof,
     /// The signed checkpoint.
     Checkpoint,
+    /// The checkpoints that were published.
+    Checkpoints,
+    /// The statements that nothing came after a checkpoint.
+    Statements,
+    /// The proof that one tree grew out of another.
+    Consistency,
+    /// A tile of the tree, or of its leaves.
+    Tile,
     /// The keys checkpoints are signed with.
     LogKeys,
     /// How long what is kept.
@@ -126,6 +136,14 @@ pub static ROUTES: &[Route] = {
         ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(
+            EventProof,
+            Method::GET,
+            "/v1/events/{id}/proof",
+            Some(ProofsRead),
+            Query,
+            "The proof that an event is in the log",
+        ),
+        route(
             Refused,
             Method::GET,
             "/v1/refused",
@@ -147,7 +165,39 @@ pub static ROUTES: &[Route] = {
             "/v1/log/checkpoint",
             Some(ProofsRead),
             Query,
-            "The log's latest signed checkpoint",
+            "The log's latest signed checkpoint, or one that was published",
+        ),
+        route(
+            Checkpoints,
+            Method::GET,
+            "/v1/log/checkpoints",
+            Some(ProofsRead),
+            Query,
+            "The checkpoints that were published, smallest first",
+        ),
+        route(
+            Statements,
+            Method::GET,
+            "/v1/log/statements",
+            Some(ProofsRead),
+            Query,
+            "Dated statements that nothing came after a checkpoint, earliest first",
+        ),
+        route(
+            Consistency,
+            Method::GET,
+            "/v1/log/consistency",
+            Some(ProofsRead),
+            Query,
+            "The proof that the log of one size grew out of that of a smaller one",
+        ),
+        route(
+            Tile,
+            Method::GET,
+            "/v1/log/tile/{tile+}",
+            Some(ProofsRead),
+            Query,
+            "A tile of hashes or entries, as c2sp.org/tlog-tiles has them",
         ),
         route(
             LogKeys,
@@ -155,7 +205,7 @@ pub static ROUTES: &[Route] = {
             "/v1/log/keys",
             Some(ProofsRead),
             Query,
-            "The keys that sign checkpoints",
+            "The public keys of the log, and what each signs",
         ),
         route(
             Retention,
@@ -267,6 +317,12 @@ fn match_template(template: &'static str, path: &str) -> Option<PathParameters> 
     for part in template.split('/') {
         let segment = segments.next()?;
         match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+            // The last one, and all that follows it.
+            Some(name) if name.ends_with('+') => {
+                let rest: Vec<&str> = [segment].into_iter().chain(segments).collect();
+                parameters.push((name.trim_end_matches('+'), percent_decode(&rest.join("/"), false)?));
+                return Some(PathParameters(parameters));
+            }
             Some(name) if !segment.is_empty() => parameters.push((name, percent_decode(segment, false)?)),
             Some(_) => return None,
             None if part == segment => {}
@@ -442,7 +498,7 @@ mod tests {
     #[test]
     fn every_route_is_reached_by_its_own_template_and_only_once() {
         for (at, route) in ROUTES.iter().enumerate() {
-            let path = route.template.replace(['{', '}'], "");
+            let path = route.template.replace(['{', '}', '+'], "");
             assert_eq!(endpoint(route.method.clone(), &path), Ok(route.endpoint));
             assert_eq!(route.endpoint.route().template, route.template);
             assert!(ROUTES[..at].iter().all(|r| r.endpoint != route.endpoint));

@@ -4,9 +4,9 @@
 //! taken for expired; between others, only if the log itself says so of their file.
 
 use crate::log::LogCheck;
+use crate::report::Check;
 use stele::error::Result;
 use stele::layout::{self, Object, ObjectKey};
-use stele::tlog::checkpoint::Checkpoint;
 use stele::tlog::hash::{LeafIndex, TreeSize};
 use stele::tlog::manifest::Manifest;
 use stele::tlog::tree::RightEdge;
@@ -113,6 +113,7 @@ impl LogCheck<'_> {
         let (by_body, by_tiles) = (before.root().to_base64(), tiles.root().to_base64());
         if signed.as_ref() != Some(before) {
             self.find(
+                Check::Root,
                 key,
                 format!("leaves after root {by_tiles}, to which tiles lead"),
                 format!("root {by_body}"),
@@ -121,6 +122,7 @@ impl LogCheck<'_> {
         if signed.as_ref() != Some(tiles) {
             let at = self.tiles_before(before.size());
             self.find(
+                Check::Root,
                 at,
                 format!("tiles that lead to root {by_body}, after which `{key}` goes on"),
                 by_tiles,
@@ -143,7 +145,7 @@ impl LogCheck<'_> {
             Object::Manifest { tenant: tenant.clone(), log, size },
         ] {
             let Some(stored) = self.evidence.objects.object(&object.key()).await? else { continue };
-            match Manifest::open(&stored.bytes, &self.walked.keys) {
+            match Manifest::open(&stored.bytes, self.walked.trust.all()) {
                 Ok(manifest) if manifest.size == size => return Ok(Some(manifest.edge)),
                 // What is wrong with it is told with the statements.
                 _ => {}
@@ -158,7 +160,7 @@ impl LogCheck<'_> {
         }
         let key = Object::Checkpoint { tenant: self.tenant.clone(), log: self.log, size: edge.size() }.key();
         let stored = self.evidence.objects.object(&key).await?;
-        let checkpoint = stored.and_then(|stored| Checkpoint::open(&stored.bytes, &self.walked.keys).ok());
+        let checkpoint = stored.and_then(|stored| self.walked.trust.open(&stored.bytes).ok());
         Ok(checkpoint.is_some_and(|c| c.size == edge.size() && c.root == edge.root()))
     }
 
@@ -230,6 +232,11 @@ impl LogCheck<'_> {
                 (key.to_string(), "segment")
             }
         };
-        self.find(at, format!("a {kind} with the leaves from {first} to {}", gap.end), "nothing");
+        self.find(
+            Check::Contiguity,
+            at,
+            format!("a {kind} with the leaves from {first} to {}", gap.end),
+            "nothing",
+        );
     }
 }

@@ -2,13 +2,21 @@
 //! alone. It asks no database, trusts no cache, and never writes.
 
 mod report;
+mod html;
 mod ids;
 mod log;
+mod trust;
 mod gaps;
 mod walk;
 mod statements;
+mod stated;
+mod bundle;
+mod single;
 
-pub use report::{Basis, Finding, LogReport, Report, Verdict};
+pub use bundle::{VerifiedBundle, verify_bundle};
+pub use html::html;
+pub use report::{Basis, Check, Claim, Finding, LogReport, Report, Verdict};
+pub use single::{Evidence as ReceiptEvidence, ProofFile, judge_receipt, verify_proof};
 
 use log::LogCheck;
 use std::collections::BTreeMap;
@@ -16,11 +24,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use stele::access::LogNumber;
 use stele::error::{Error, Result};
-use stele::id::TenantId;
+use stele::id::{EventId, TenantId};
 use stele::layout::{Object, ObjectKey, PUBLIC_KEYS};
 use stele::ports::{ArchiveObjects, ListedObject, LockedObjects};
-use stele::public_key::{PublicKey, Purpose};
+use stele::public_key::{PublicKey, PublishedKeys};
+use stele::time::Timestamp;
+use stele::tlog::policy::Policy;
 
+/// Findings listed for one log; a file that is wrong from end to end needs no more.
+pub(crate) const FINDINGS_MAX: usize = 100;
 /// Keys listed at once.
 const LIST_PAGE: usize = 1_000;
 /// How long a log that is being written may stay without a checkpoint for its newest leaves.
@@ -45,12 +57,29 @@ impl Evidence {
 /// What to verify against.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Public keys that are trusted; without any, those in the folder are used and the report says so.
+    /// Public keys for checkpoints that are trusted; without any, those in the folder are used and the report says so.
     pub pinned: Vec<PublicKey>,
+    /// By which a verdict is reached.
+    pub terms: Terms,
     /// Checkpoints saved earlier, as signed notes: the log must still contain them.
     pub since: Vec<String>,
     /// Only this tenant.
     pub tenant: Option<TenantId>,
+}
+
+/// By which a verdict is reached, beside what is always checked.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// The time, where freshness is asked for.
+    pub now: Option<Timestamp>,
+    /// How old the latest statement may be; freshness counts only if this is asked for.
+    pub max_age_ms: Option<u64>,
+    /// Which witnesses must have cosigned the latest statement.
+    pub policy: Option<Policy>,
+    /// An event to look for on the way.
+    pub looked_for: Option<EventId>,
+    /// Nobody writes to it meanwhile: what is said must be there.
+    pub is_at_rest: bool,
 }
 
 /// Hears how far it got: (objects checked, objects found so far).
@@ -72,15 +101,13 @@ pub async fn verify(evidence: &Evidence, options: &Options, progress: Progress<'
                 | Object::Tiles { tenant, log, .. }
                 | Object::Checkpoint { tenant, log, .. }
                 | Object::ArchiveManifest { tenant, log, .. }
-                | Object::Manifest { tenant, log, .. },
+                | Object::Manifest { tenant, log, .. }
+                | Object::KeyChange { tenant, log, .. }
+                | Object::Statement { tenant, log, .. },
             ) => logs.entry((tenant, log)).or_default().push(object),
-            Some(
-                Object::KeyChange { .. }
-                | Object::Statement { .. }
-                | Object::PublicKey { .. }
-                | Object::WrappedSecret { .. },
-            ) => {}
+            Some(Object::PublicKey { .. } | Object::WrappedSecret { .. }) => {}
             None => report.findings.push(Finding {
+                check: Check::Stranger,
                 at: object.key,
                 expected: "no such object".to_owned(),
                 found: format!("{} bytes that nothing of ours is named after", object.bytes),
@@ -96,7 +123,7 @@ pub async fn verify(evidence: &Evidence, options: &Options, progress: Progress<'
         }
         let count = listed.len() as u64;
         let base = checked;
-        let mut check = LogCheck::new(evidence, &keys, &options.since, tenant, log);
+        let mut check = LogCheck::new(evidence, &keys, &options.terms, &options.since, tenant, log);
         check.run(&|done| progress(base + done, found)).await?;
         checked += count;
         progress(checked, found);
@@ -120,17 +147,16 @@ async fn trusted_keys(
     objects: &dyn LockedObjects,
     options: &Options,
     report: &mut Report,
-) -> Result<Vec<PublicKey>> {
-    let mut stored = Vec::new();
+) -> Result<PublishedKeys> {
+    let mut stored = PublishedKeys::default();
     for object in list_all(objects, PUBLIC_KEYS).await? {
         let bytes = read(objects, &object.key).await?;
         match bytes.as_deref().and_then(PublicKey::from_file) {
             Some((purpose, key)) if key.object_key().as_str() == object.key => {
-                if purpose == Purpose::Checkpoints {
-                    stored.push(key);
-                }
+                stored.push(purpose, key);
             }
             _ => report.findings.push(Finding {
+                check: Check::Key,
                 at: object.key,
                 expected: "the public key its name says".to_owned(),
                 found: "something else".to_owned(),
@@ -142,7 +168,8 @@ async fn trusted_keys(
         return Ok(stored);
     }
     report.basis = Basis::PinnedKey;
-    Ok(options.pinned.clone())
+    // Who states and who signs receipts is told by the installation; only the log itself rests on what was pinned.
+    Ok(PublishedKeys { checkpoints: options.pinned.clone(), ..stored })
 }
 
 /// All objects with a prefix.

@@ -2,32 +2,30 @@
 
 use crate::gaps::Gap;
 use crate::ids::Ids;
-use crate::report::{Finding, LogReport, Verdict};
-use crate::{Evidence, list_all};
+use crate::report::{Check, Finding, LogReport};
+use crate::trust::Trust;
+use crate::{Evidence, FINDINGS_MAX, Terms, list_all};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
 use stele::access::LogNumber;
 use stele::error::Result;
-use stele::id::TenantId;
+use stele::id::{EventId, TenantId};
 use stele::layout::{self, Object, ObjectKey};
 use stele::ports::ListedObject;
-use stele::public_key::PublicKey;
+use stele::public_key::PublishedKeys;
 use stele::record::Record;
 use stele::time::Timestamp;
 use stele::tlog::checkpoint::{Checkpoint, Origin};
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
-use stele::tlog::note::VerifierKey;
 use stele::tlog::tree::RightEdge;
 
 /// What the log says of a file of the archive that went when its retention was over.
 const ARCHIVE_EXPIRED: &str = "stele.archive.expired";
 
-/// Findings listed for one log; a file that is wrong from end to end needs no more.
-pub(crate) const FINDINGS_MAX: usize = 100;
-
 pub(crate) struct LogCheck<'a> {
     pub(crate) evidence: &'a Evidence,
-    pub(crate) public_keys: &'a [PublicKey],
+    pub(crate) public_keys: &'a PublishedKeys,
+    pub(crate) terms: &'a Terms,
     pub(crate) since: &'a [String],
     pub(crate) tenant: TenantId,
     pub(crate) log: LogNumber,
@@ -39,7 +37,13 @@ pub(crate) struct LogCheck<'a> {
 pub(crate) struct Walked {
     pub(crate) edge: RightEdge,
     pub(crate) origin: Option<Origin>,
-    pub(crate) keys: Vec<VerifierKey>,
+    /// Which keys are believed of what.
+    pub(crate) trust: Trust,
+    /// An event to look for, and its leaf hash once it was found.
+    pub(crate) looked_for: Option<EventId>,
+    pub(crate) found: Option<Hash>,
+    /// Statements that were read.
+    pub(crate) stated: Vec<Stated>,
     pub(crate) sealed_at: Timestamp,
     pub(crate) received_max: Timestamp,
     /// Whether leaves are missing that may have been received later than any that was walked.
@@ -69,6 +73,14 @@ pub(crate) struct Walked {
     pub(crate) unread_tiles: BTreeMap<LeafIndex, ListedObject>,
 }
 
+/// A statement as it was found.
+pub(crate) struct Stated {
+    pub(crate) key: ObjectKey,
+    pub(crate) size: TreeSize,
+    pub(crate) bytes: bytes::Bytes,
+    pub(crate) retain_until: Timestamp,
+}
+
 /// An object as it was found.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -81,11 +93,14 @@ pub(crate) struct Held {
 }
 
 impl Walked {
-    fn new() -> Walked {
+    fn new(looked_for: Option<EventId>) -> Walked {
         Walked {
             edge: RightEdge::empty(),
             origin: None,
-            keys: Vec::new(),
+            looked_for,
+            found: None,
+            trust: Trust::default(),
+            stated: Vec::new(),
             sealed_at: Timestamp::default(),
             received_max: Timestamp::default(),
             received_unknown: false,
@@ -107,6 +122,9 @@ impl Walked {
 
     /// Appends a leaf.
     pub(crate) fn take(&mut self, index: LeafIndex, record: &Record) {
+        if self.looked_for == Some(record.id) {
+            self.found = Some(record.leaf_hash);
+        }
         self.ids.push(record.id, index);
         self.received_max = self.received_max.max(record.received_at);
         self.edge.append(record.leaf_hash);
@@ -143,13 +161,23 @@ impl Walked {
 impl<'a> LogCheck<'a> {
     pub(crate) fn new(
         evidence: &'a Evidence,
-        public_keys: &'a [PublicKey],
+        public_keys: &'a PublishedKeys,
+        terms: &'a Terms,
         since: &'a [String],
         tenant: TenantId,
         log: LogNumber,
     ) -> LogCheck<'a> {
         let report = LogReport::new(&tenant, log);
-        LogCheck { evidence, public_keys, since, tenant, log, report, walked: Walked::new() }
+        LogCheck {
+            evidence,
+            public_keys,
+            terms,
+            since,
+            tenant,
+            log,
+            report,
+            walked: Walked::new(terms.looked_for),
+        }
     }
 
     /// Whether leaves lie beyond the last checkpoint and nothing is wrong so far.
@@ -173,10 +201,15 @@ impl<'a> LogCheck<'a> {
         loop {
             let prefix = layout::checkpoints_of(&self.tenant, self.log);
             let statements = list_all(&*self.evidence.objects, &prefix).await?;
+            self.learn_keys(&statements).await?;
+            self.read_statements().await?;
             let mut sizes: BTreeSet<TreeSize> = saved.iter().map(|c| c.size).collect();
             sizes.extend(statements.iter().filter_map(|object| size_of_statement(&object.key)));
+            // What was stated is held against the walk where it got to: a log may have been stated since the listing.
+            let stated: Vec<TreeSize> = self.walked.stated.iter().map(|stated| stated.size).collect();
             let before = self.walked.edge.size();
             let reach = sizes.last().copied().unwrap_or_default();
+            sizes.extend(stated);
             self.walk(&sizes, bounded.then_some(reach), progress).await?;
             // Statements listed before the walk speak of what it found, unless the log is being written right
             // now or something is missing: a second look tells.
@@ -186,28 +219,29 @@ impl<'a> LogCheck<'a> {
                 self.check_ids();
                 self.check_statements(&statements).await?;
                 self.check_saved();
+                self.check_stated();
                 return Ok(());
             }
         }
     }
 
     pub(crate) fn into_report(mut self) -> LogReport {
-        self.report.verdict = if !self.report.findings.is_empty() {
-            Verdict::Refuted
-        } else if self.report.leaves_proven == 0
-            || self.report.leaves_unsigned > 0
-            || !self.report.unchecked.is_empty()
-        {
-            Verdict::CouldNotCheck
-        } else {
-            Verdict::Proven
-        };
+        self.report.found = self.walked.found;
+        self.report.sealed_at =
+            Some(self.walked.sealed_at).filter(|sealed_at| *sealed_at > Timestamp::default());
+        self.report.judge(self.terms);
         self.report
     }
 
-    pub(crate) fn find(&mut self, at: impl Display, expected: impl Display, found: impl Display) {
+    pub(crate) fn find(
+        &mut self,
+        check: Check,
+        at: impl Display,
+        expected: impl Display,
+        found: impl Display,
+    ) {
         let finding =
-            Finding { at: at.to_string(), expected: expected.to_string(), found: found.to_string() };
+            Finding { check, at: at.to_string(), expected: expected.to_string(), found: found.to_string() };
         if self.report.findings.len() < FINDINGS_MAX && !self.report.findings.contains(&finding) {
             self.report.findings.push(finding);
         }
@@ -223,24 +257,25 @@ impl<'a> LogCheck<'a> {
     pub(crate) fn check_lock(&mut self, key: &ObjectKey, needed: Timestamp, retain_until: Timestamp) {
         // Locks are kept in whole seconds.
         if retain_until.plus_ms(999) < needed {
-            self.find(key, format!("a lock until {needed}"), format!("one until {retain_until}"));
+            self.find(
+                Check::Lock,
+                key,
+                format!("a lock until {needed}"),
+                format!("one until {retain_until}"),
+            );
         }
     }
 
     pub(crate) fn check_origin(&mut self, key: &ObjectKey, origin: &Origin) {
         match &self.walked.origin {
             None => {
-                self.walked.keys = self
-                    .public_keys
-                    .iter()
-                    .filter_map(|public| VerifierKey::new(origin.key_name(), &public.0))
-                    .collect();
+                self.walked.trust.begin(origin, &self.public_keys.checkpoints);
                 self.report.origin = Some(origin.as_str().to_owned());
                 self.walked.origin = Some(origin.clone());
             }
             Some(known) if known != origin => {
                 let expected = format!("origin `{known}`");
-                self.find(key, expected, format!("`{origin}`"));
+                self.find(Check::Origin, key, expected, format!("`{origin}`"));
             }
             Some(_) => {}
         }
@@ -250,6 +285,7 @@ impl<'a> LogCheck<'a> {
         for index in self.walked.ids.repeated(FINDINGS_MAX) {
             let at = self.walked.body_of(index).map_or_else(String::new, |held| held.key.to_string());
             self.find(
+                Check::DuplicateId,
                 format!("{at}, leaf {index}"),
                 "an id that is in the log once",
                 "one of an earlier leaf",

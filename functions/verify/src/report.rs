@@ -1,8 +1,11 @@
 //! What verification found, in words that can't be misread.
 
+use crate::Terms;
 use serde::Serialize;
 use stele::access::LogNumber;
 use stele::id::TenantId;
+use stele::time::Timestamp;
+use stele::tlog::hash::Hash;
 
 /// What can be said of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -47,9 +50,98 @@ pub enum Basis {
     KeyFromFolder,
 }
 
+/// What is claimed of a log, each judged on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    /// What is there is what was signed.
+    Integrity,
+    /// Nothing is left out.
+    Completeness,
+    /// Nothing came after it.
+    Freshness,
+}
+
+/// What a check looks at. Its name is what tests, scripts and people call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// Signatures, by keys that may have made them.
+    Signature,
+    /// Which key signs from when on.
+    Key,
+    /// Roots recomputed from leaves and hashes.
+    Root,
+    /// Hashes of files, as manifests have them.
+    FileHash,
+    /// Files themselves: that they can be read, and that every column says what its leaf says.
+    Body,
+    /// That all belongs to one log.
+    Origin,
+    /// Times that only grow.
+    Time,
+    /// Locks, as long as they must be.
+    Lock,
+    /// What manifests list, and that they are there.
+    Manifest,
+    /// A proof.
+    Proof,
+    /// A receipt.
+    Receipt,
+    /// The container itself, byte for byte.
+    Container,
+    /// Leaf indexes one after the other.
+    Contiguity,
+    /// Each id once.
+    DuplicateId,
+    /// Objects that should be there.
+    Missing,
+    /// Numbers that are told.
+    Count,
+    /// Which events match what was asked for.
+    Filter,
+    /// Checkpoints that were saved before.
+    SavedCheckpoint,
+    /// Statements of until when nothing came after.
+    Statement,
+    /// Cosignatures of witnesses.
+    Witness,
+    /// Objects that nothing of ours is named after.
+    Stranger,
+}
+
+impl Check {
+    /// The claim that is refuted where this check finds something.
+    pub const fn claim(self) -> Claim {
+        match self {
+            Check::Signature
+            | Check::Key
+            | Check::Root
+            | Check::FileHash
+            | Check::Body
+            | Check::Origin
+            | Check::Time
+            | Check::Lock
+            | Check::Manifest
+            | Check::Proof
+            | Check::Receipt
+            | Check::Container
+            | Check::SavedCheckpoint
+            | Check::Witness
+            | Check::Stranger => Claim::Integrity,
+            Check::Contiguity | Check::DuplicateId | Check::Missing | Check::Count | Check::Filter => {
+                Claim::Completeness
+            }
+            Check::Statement => Claim::Freshness,
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
+    /// Which check found it.
+    pub check: Check,
     /// Where: an object's key, or a leaf in it.
     pub at: String,
     /// What should be there.
@@ -67,8 +159,14 @@ pub struct LogReport {
     pub log: u32,
     /// Its origin, as the first of its files says.
     pub origin: Option<String>,
-    /// All in all.
+    /// All in all: the worst of what was asked.
     pub verdict: Verdict,
+    /// Whether what is there is what was signed.
+    pub integrity: Verdict,
+    /// Whether nothing is left out.
+    pub completeness: Verdict,
+    /// Whether nothing came after it, as of `stated_at`. It counts only if an age was asked for.
+    pub freshness: Verdict,
     /// Leaves under a valid signed checkpoint, whose root was recomputed from them. Those that expired are not counted.
     pub leaves_proven: u64,
     /// The root at that size, in base64 as in the checkpoint.
@@ -87,12 +185,33 @@ pub struct LogReport {
     pub checkpoints: u64,
     /// Manifests whose signature, edge and file hashes are right.
     pub manifests: u64,
+    /// Changes of the log's key that its keys signed.
+    pub key_changes: u64,
+    /// Statements whose signatures and root are right.
+    pub statements: u64,
+    /// When the latest of them says that nothing came after its checkpoint.
+    #[serde(serialize_with = "time")]
+    pub stated_at: Option<Timestamp>,
+    /// The size of that checkpoint.
+    pub stated_size: Option<u64>,
+    /// When its last segment was sealed, by its own word.
+    #[serde(serialize_with = "time")]
+    pub sealed_at: Option<Timestamp>,
+    /// The leaf hash of the event that was looked for.
+    #[serde(skip)]
+    pub found: Option<Hash>,
+    /// Days between the first and the last statement on which there is none.
+    pub unstated: Vec<String>,
+    /// Witnesses that cosigned it, by the policy that was given.
+    pub witnesses: Vec<String>,
     /// Saved checkpoints the log still contains.
     pub saved_checkpoints: u64,
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// What could not be checked, and why.
     pub unchecked: Vec<String>,
+    /// What a reader should know besides.
+    pub notes: Vec<String>,
 }
 
 impl LogReport {
@@ -103,6 +222,9 @@ impl LogReport {
             log: log.0,
             origin: None,
             verdict: Verdict::CouldNotCheck,
+            integrity: Verdict::CouldNotCheck,
+            completeness: Verdict::CouldNotCheck,
+            freshness: Verdict::CouldNotCheck,
             leaves_proven: 0,
             root: None,
             leaves_expired: 0,
@@ -112,10 +234,55 @@ impl LogReport {
             segments: 0,
             checkpoints: 0,
             manifests: 0,
+            key_changes: 0,
+            statements: 0,
+            stated_at: None,
+            stated_size: None,
+            sealed_at: None,
+            found: None,
+            unstated: Vec::new(),
+            witnesses: Vec::new(),
             saved_checkpoints: 0,
             findings: Vec::new(),
             unchecked: Vec::new(),
+            notes: Vec::new(),
         }
+    }
+
+    /// Judges each claim, and all in all.
+    pub(crate) fn judge(&mut self, terms: &Terms) {
+        let refuted = |claim| self.findings.iter().any(|finding| finding.check.claim() == claim);
+        // A log without leaves is one of which somebody signed that it has none; without that word it is nothing at all.
+        let is_stated_empty = self.statements > 0
+            && (self.stated_size, self.leaves_expired, self.leaves_unsigned) == (Some(0), 0, 0)
+            && self.segments + self.archive_files + self.tiles == 0;
+        let is_empty = self.leaves_proven == 0 && !is_stated_empty;
+        let could_not = is_empty || self.leaves_unsigned > 0 || !self.unchecked.is_empty();
+        let judged = |claim| match (refuted(claim), could_not) {
+            (true, _) => Verdict::Refuted,
+            (false, true) => Verdict::CouldNotCheck,
+            (false, false) => Verdict::Proven,
+        };
+        (self.integrity, self.completeness) = (judged(Claim::Integrity), judged(Claim::Completeness));
+        let is_fresh = terms.is_fresh(self.stated_at);
+        self.freshness = match (refuted(Claim::Freshness), is_fresh) {
+            (true, _) => Verdict::Refuted,
+            (false, Some(true)) => Verdict::Proven,
+            (false, Some(false) | None) => Verdict::CouldNotCheck,
+        };
+        let mut asked = vec![self.integrity, self.completeness];
+        // Nobody has to ask for freshness to be told that a statement is a lie.
+        if is_fresh.is_some() || self.freshness == Verdict::Refuted {
+            asked.push(self.freshness);
+        }
+        self.verdict = asked.into_iter().max().unwrap_or(Verdict::CouldNotCheck);
+    }
+}
+
+fn time<S: serde::Serializer>(time: &Option<Timestamp>, s: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => s.collect_str(time),
+        None => s.serialize_none(),
     }
 }
 
@@ -133,6 +300,17 @@ pub struct Report {
 }
 
 impl Report {
+    /// Of something that is not what it should be at all.
+    pub fn refuted(at: &str, error: &stele::Error) -> Report {
+        let finding = Finding {
+            check: Check::Container,
+            at: at.to_owned(),
+            expected: "what it is said to be".to_owned(),
+            found: error.detail().to_owned(),
+        };
+        Report { findings: vec![finding], ..Report::default() }
+    }
+
     /// All in all. Nothing found is nothing checked, never green.
     pub fn verdict(&self) -> Verdict {
         let worst = self.logs.iter().map(|l| l.verdict).max();
@@ -155,6 +333,7 @@ impl Report {
         let strangers = since.iter().filter(|text| !known(text));
         let strangers: Vec<Finding> = strangers
             .map(|text| Finding {
+                check: Check::SavedCheckpoint,
                 at: format!("saved checkpoint of `{}`", text.lines().next().unwrap_or_default()),
                 expected: "the log it was taken from".to_owned(),
                 found: "no log of that origin".to_owned(),

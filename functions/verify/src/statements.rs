@@ -2,6 +2,7 @@
 
 use crate::gaps::{Judged, ListedFile};
 use crate::log::{Held, LogCheck};
+use crate::report::Check;
 use std::collections::BTreeSet;
 use stele::error::Result;
 use stele::layout::{Object, ObjectKey};
@@ -30,8 +31,11 @@ impl LogCheck<'_> {
     pub(crate) async fn check_statements(&mut self, listed: &[ListedObject]) -> Result<()> {
         let total = self.walked.edge.size();
         self.report.unchecked.clear();
-        if self.walked.keys.is_empty() {
-            let reason = if self.public_keys.is_empty() {
+        if self.walked.trust.all().is_empty() && self.is_stated_only() {
+            return Ok(());
+        }
+        if self.walked.trust.all().is_empty() {
+            let reason = if self.public_keys.checkpoints.is_empty() {
                 "there is no public key to check signatures with"
             } else {
                 "nothing could be read that names the log's origin"
@@ -78,7 +82,7 @@ impl LogCheck<'_> {
     ) -> Result<()> {
         let key = parsed.key();
         let Some(stored) = self.evidence.objects.version(&key, &object.version).await? else {
-            self.find(&key, "the object that is listed", "nothing");
+            self.find(Check::Missing, &key, "the object that is listed", "nothing");
             return Ok(());
         };
         let size = match parsed {
@@ -119,26 +123,36 @@ impl LogCheck<'_> {
     }
 
     fn check_checkpoint(&mut self, key: &ObjectKey, size: TreeSize, bytes: &[u8]) -> bool {
-        match Checkpoint::open(bytes, &self.walked.keys) {
+        match self.walked.trust.open(bytes) {
             Ok(checkpoint) if checkpoint.size != size => {
-                self.find(key, format!("a checkpoint of size {size}"), format!("one of {}", checkpoint.size));
+                self.find(
+                    Check::Signature,
+                    key,
+                    format!("a checkpoint of size {size}"),
+                    format!("one of {}", checkpoint.size),
+                );
                 false
             }
             Ok(checkpoint) => self.holds(key.as_str(), &checkpoint),
             Err(error) => {
-                self.find(key, "a checkpoint with a valid signature", error);
+                self.find(Check::Signature, key, "a checkpoint with a valid signature", error);
                 false
             }
         }
     }
 
     /// Whether the walked leaves have the checkpoint's root at its size.
-    fn holds(&mut self, at: &str, checkpoint: &Checkpoint) -> bool {
+    pub(crate) fn holds(&mut self, at: &str, checkpoint: &Checkpoint) -> bool {
         let (size, end) = (checkpoint.size, self.walked.edge.size());
         if size > end {
             let missing =
                 Object::Segment { tenant: self.tenant.clone(), log: self.log, first: end.next_index() }.key();
-            self.find(missing, format!("the leaves from {end} to {size} that `{at}` commits to"), "nothing");
+            self.find(
+                Check::Contiguity,
+                missing,
+                format!("the leaves from {end} to {size} that `{at}` commits to"),
+                "nothing",
+            );
             return false;
         }
         if size == TreeSize::ZERO {
@@ -150,6 +164,7 @@ impl LogCheck<'_> {
             Some(root) if self.is_in_gap(size) => {
                 let tiles = self.tiles_before(size);
                 self.find(
+                    Check::Root,
                     tiles,
                     format!("{expected}, as `{at}` says"),
                     format!("hashes with root {}", root.to_base64()),
@@ -157,7 +172,7 @@ impl LogCheck<'_> {
                 false
             }
             Some(root) => {
-                self.find(at, expected, format!("leaves with root {}", root.to_base64()));
+                self.find(Check::Root, at, expected, format!("leaves with root {}", root.to_base64()));
                 false
             }
             None if self.is_in_gap(size) => {
@@ -167,7 +182,7 @@ impl LogCheck<'_> {
                 false
             }
             None => {
-                self.find(at, format!("leaves up to {size}"), "a hole before that size");
+                self.find(Check::Contiguity, at, format!("leaves up to {size}"), "a hole before that size");
                 false
             }
         }
@@ -176,15 +191,20 @@ impl LogCheck<'_> {
     fn check_manifest(&mut self, key: &ObjectKey, size: TreeSize, bytes: &[u8], told: &mut Told) -> bool {
         let before = self.report.findings.len();
         let mut is_known = true;
-        let manifest = match Manifest::open(bytes, &self.walked.keys) {
+        let manifest = match Manifest::open(bytes, self.walked.trust.all()) {
             Ok(manifest) => manifest,
             Err(error) => {
-                self.find(key, "a manifest with a valid signature", error);
+                self.find(Check::Signature, key, "a manifest with a valid signature", error);
                 return false;
             }
         };
         if manifest.size != size {
-            self.find(key, format!("a manifest of size {size}"), format!("one of {}", manifest.size));
+            self.find(
+                Check::Manifest,
+                key,
+                format!("a manifest of size {size}"),
+                format!("one of {}", manifest.size),
+            );
         }
         // Of one size, one root has one right edge.
         match self.walked.roots.get(&manifest.size).copied() {
@@ -192,11 +212,16 @@ impl LogCheck<'_> {
             Some(root) if self.is_in_gap(manifest.size) => {
                 let tiles = self.tiles_before(manifest.size);
                 let expected = format!("root {}, as `{key}` says", manifest.edge.root().to_base64());
-                self.find(tiles, expected, format!("hashes with root {}", root.to_base64()));
+                self.find(Check::Root, tiles, expected, format!("hashes with root {}", root.to_base64()));
             }
             Some(root) => {
                 let expected = format!("right edge with root {}", root.to_base64());
-                self.find(key, expected, format!("one with root {}", manifest.edge.root().to_base64()));
+                self.find(
+                    Check::Root,
+                    key,
+                    expected,
+                    format!("one with root {}", manifest.edge.root().to_base64()),
+                );
             }
             None if self.is_in_gap(manifest.size) => {
                 is_known = false;
@@ -204,7 +229,12 @@ impl LogCheck<'_> {
                     "`{key}`: the leaves before and after that size are gone, and no tiles are cut there"
                 ));
             }
-            None => self.find(key, format!("leaves up to {}", manifest.size), "no such size in the log"),
+            None => self.find(
+                Check::Contiguity,
+                key,
+                format!("leaves up to {}", manifest.size),
+                "no such size in the log",
+            ),
         }
         let mut since = TreeSize::ZERO;
         for object in &manifest.objects {
@@ -238,7 +268,7 @@ impl LogCheck<'_> {
                     | Object::PublicKey { .. }
                     | Object::WrappedSecret { .. },
                 )
-                | None => self.find(key, "objects with leaves", format!("`{}`", object.key)),
+                | None => self.find(Check::Manifest, key, "objects with leaves", format!("`{}`", object.key)),
             }
         }
         told.continued.extend((since > TreeSize::ZERO).then_some(since));
@@ -258,10 +288,15 @@ impl LogCheck<'_> {
             // Told where it was read.
             Some(Held { sha256: None, .. }) => return true,
             Some(Held { sha256: Some(sha256), .. }) if sha256 != listed.sha256 => {
-                self.find(&listed.key, format!("SHA-256 {}", listed.sha256), sha256);
+                self.find(Check::FileHash, &listed.key, format!("SHA-256 {}", listed.sha256), sha256);
             }
             Some(Held { end, .. }) if end != listed.end => {
-                self.find(&listed.key, format!("leaves up to {}", listed.end), format!("up to {end}"));
+                self.find(
+                    Check::Manifest,
+                    &listed.key,
+                    format!("leaves up to {}", listed.end),
+                    format!("up to {end}"),
+                );
             }
             Some(_) => return true,
         }
@@ -284,7 +319,7 @@ impl LogCheck<'_> {
                 _ => false,
             };
             if !may_be_gone {
-                self.find(&object.key, format!("the object `{manifest}` lists"), "nothing");
+                self.find(Check::Missing, &object.key, format!("the object `{manifest}` lists"), "nothing");
             }
         }
     }
@@ -309,7 +344,7 @@ impl LogCheck<'_> {
             )
             .collect();
         for (key, expected) in lone {
-            self.find(key, expected, "nothing");
+            self.find(Check::Missing, key, expected, "nothing");
         }
     }
 
@@ -321,7 +356,7 @@ impl LogCheck<'_> {
             .map(|(_, held)| held.key.clone())
             .collect();
         for key in segments {
-            self.find(key, "a manifest that lists it", "none");
+            self.find(Check::Manifest, key, "a manifest that lists it", "none");
         }
         // The manifest of the newest file may be on its way: no file follows before it is there.
         let files: Vec<Held> = self.walked.archive.values().rev().skip(1).cloned().collect();
@@ -330,7 +365,7 @@ impl LogCheck<'_> {
             if !is_listed && !told.archive_manifests.contains(&file.end) {
                 let (tenant, log) = (self.tenant.clone(), self.log);
                 let key = Object::ArchiveManifest { tenant, log, size: file.end }.key();
-                self.find(key, format!("the manifest that lists `{}`", file.key), "nothing");
+                self.find(Check::Manifest, key, format!("the manifest that lists `{}`", file.key), "nothing");
             }
         }
     }
@@ -342,14 +377,19 @@ impl LogCheck<'_> {
             if text.lines().next() != Some(origin.as_str()) {
                 continue;
             }
-            match Checkpoint::open(text, &self.walked.keys) {
+            match self.walked.trust.open(text.as_bytes()) {
                 Ok(checkpoint) => {
                     let at = format!("saved checkpoint of size {}", checkpoint.size);
                     if self.holds(&at, &checkpoint) {
                         self.report.saved_checkpoints += 1;
                     }
                 }
-                Err(error) => self.find("saved checkpoint", "a valid signature of this log", error),
+                Err(error) => self.find(
+                    Check::SavedCheckpoint,
+                    "saved checkpoint",
+                    "a valid signature of this log",
+                    error,
+                ),
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::list_all;
 use crate::log::{Held, LogCheck};
+use crate::report::Check;
 use std::collections::BTreeSet;
 use stele::error::{Code, Error, Result};
 use stele::layout::{self, Object, ObjectKey};
@@ -11,7 +12,6 @@ use stele::ports::ListedObject;
 use stele::retention::Class;
 use stele::segment::Segment;
 use stele::time::Timestamp;
-use stele::tlog::checkpoint::Checkpoint;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
 use stele::tlog::tiles::{Tiles, TilesBuilder};
 use stele::tlog::tree::RightEdge;
@@ -94,6 +94,7 @@ impl LogCheck<'_> {
                 }
                 Some(known) if known != object.key => {
                     self.find(
+                        Check::Contiguity,
                         &object.key,
                         format!("no second file from leaf {first} on, after `{known}`"),
                         "one",
@@ -154,7 +155,7 @@ impl LogCheck<'_> {
         object: &ListedObject,
     ) -> Result<Option<Segment>> {
         let Some(stored) = self.evidence.objects.version(key, &object.version).await? else {
-            self.find(key, "the object that is listed", "nothing");
+            self.find(Check::Missing, key, "the object that is listed", "nothing");
             return Ok(None);
         };
         self.report.segments += 1;
@@ -163,7 +164,7 @@ impl LogCheck<'_> {
         let segment = match decode_segment(&self.tenant, key.as_str(), stored.bytes) {
             Ok(segment) => segment,
             Err(error) => {
-                self.find(key, "a segment as it was sealed", error.detail());
+                self.find(Check::Body, key, "a segment as it was sealed", error.detail());
                 self.walked.segments.insert(first, held);
                 self.walked.broken.insert(first);
                 return Ok(None);
@@ -174,12 +175,17 @@ impl LogCheck<'_> {
         held.sealed = (header.sealed_at, header.sealed_at);
         self.walked.segments.insert(first, held);
         if header.first() != first {
-            self.find(key, format!("leaves from {first} on"), format!("leaves from {} on", header.first()));
+            self.find(
+                Check::Contiguity,
+                key,
+                format!("leaves from {first} on"),
+                format!("leaves from {} on", header.first()),
+            );
             self.walked.broken.insert(first);
             return Ok(None);
         }
         if header.log != self.log {
-            self.find(key, format!("log {}", self.log), format!("log {}", header.log));
+            self.find(Check::Origin, key, format!("log {}", self.log), format!("log {}", header.log));
         }
         self.check_origin(key, &header.origin);
         self.check_lock(key, header.sealed_at.plus_days(limits::SEGMENT_LOCK_DAYS), stored.retain_until);
@@ -198,7 +204,12 @@ impl LogCheck<'_> {
             return Ok(());
         }
         if header.sealed_at < self.walked.sealed_at {
-            self.find(key, format!("sealed at {} or later", self.walked.sealed_at), header.sealed_at);
+            self.find(
+                Check::Time,
+                key,
+                format!("sealed at {} or later", self.walked.sealed_at),
+                header.sealed_at,
+            );
         }
         self.walked.sealed_at = header.sealed_at;
         self.walked.sealed.insert(header.end(), header.sealed_at);
@@ -213,7 +224,7 @@ impl LogCheck<'_> {
         self.check_received_max(key, header.received_max);
         if header.after != self.walked.edge {
             let expected = format!("root {}", self.walked.edge.root().to_base64());
-            self.find(key, expected, format!("root {}", header.after.root().to_base64()));
+            self.find(Check::Root, key, expected, format!("root {}", header.after.root().to_base64()));
         }
         Ok(())
     }
@@ -223,14 +234,19 @@ impl LogCheck<'_> {
         let end = self.walked.edge.size();
         if before.size() < end {
             let first = before.size();
-            self.find(key, format!("no second {kind} below leaf {end}"), format!("leaves from {first} on"));
+            self.find(
+                Check::Contiguity,
+                key,
+                format!("no second {kind} below leaf {end}"),
+                format!("leaves from {first} on"),
+            );
             return Ok(false);
         }
         if before.size() > end {
             self.cross_gap(key, before).await?;
         } else if *before != self.walked.edge {
             let expected = format!("a {kind} after root {}", self.walked.edge.root().to_base64());
-            self.find(key, expected, format!("one after root {}", before.root().to_base64()));
+            self.find(Check::Root, key, expected, format!("one after root {}", before.root().to_base64()));
         }
         // After a gap the walk goes on from what the body says of itself: the gap is judged in the end.
         self.walked.edge = before.clone();
@@ -243,7 +259,7 @@ impl LogCheck<'_> {
         let known = self.walked.received_max;
         let fits = if self.walked.received_unknown { told >= known } else { told == known };
         if !fits {
-            self.find(key, format!("latest received_at {known}"), told);
+            self.find(Check::Time, key, format!("latest received_at {known}"), told);
         }
         self.walked.received_max = known.max(told);
         self.walked.received_unknown = false;
@@ -253,20 +269,25 @@ impl LogCheck<'_> {
         let header = &segment.header;
         if header.before.size() == TreeSize::ZERO {
             if !header.checkpoint_before.is_empty() {
-                self.find(key, "no checkpoint before the first leaf", "one");
+                self.find(Check::Signature, key, "no checkpoint before the first leaf", "one");
             }
             return;
         }
-        if self.walked.keys.is_empty() {
+        if self.walked.trust.all().is_empty() {
             return; // Told once, with the statements.
         }
-        match Checkpoint::open(&header.checkpoint_before, &self.walked.keys) {
+        match self.walked.trust.open(header.checkpoint_before.as_bytes()) {
             Ok(c) if c.size == header.before.size() && c.root == header.before.root() => {}
             Ok(c) => {
                 let expected = format!("a checkpoint of size {}", header.before.size());
-                self.find(key, expected, format!("one of size {} and root {}", c.size, c.root.to_base64()));
+                self.find(
+                    Check::Root,
+                    key,
+                    expected,
+                    format!("one of size {} and root {}", c.size, c.root.to_base64()),
+                );
             }
-            Err(error) => self.find(key, "a valid checkpoint before its first leaf", error),
+            Err(error) => self.find(Check::Signature, key, "a valid checkpoint before its first leaf", error),
         }
     }
 
@@ -287,7 +308,7 @@ impl LogCheck<'_> {
         let file = match ArchiveFile::open(objects, key.clone(), object.version.clone(), object.bytes).await {
             Ok(file) => file,
             Err(error) if is_its_fault(&error) => {
-                self.find(&key, "a file of the archive as it was written", error.detail());
+                self.find(Check::Body, &key, "a file of the archive as it was written", error.detail());
                 self.walked.archive.insert(first, held);
                 self.walked.broken.insert(first);
                 return Ok(None);
@@ -298,17 +319,27 @@ impl LogCheck<'_> {
         held.end = header.end();
         held.sealed = (header.sealed_first, header.sealed_last);
         if header.first() != first {
-            self.find(&key, format!("leaves from {first} on"), format!("leaves from {} on", header.first()));
+            self.find(
+                Check::Contiguity,
+                &key,
+                format!("leaves from {first} on"),
+                format!("leaves from {} on", header.first()),
+            );
             self.walked.archive.insert(first, Held { end: first.size_after(), ..held });
             self.walked.broken.insert(first);
             return Ok(None);
         }
         self.walked.archive.insert(first, held);
         if header.month() != month {
-            self.find(&key, format!("a file of {month}"), format!("one of {}", header.month()));
+            self.find(
+                Check::Origin,
+                &key,
+                format!("a file of {month}"),
+                format!("one of {}", header.month()),
+            );
         }
         if header.log != self.log {
-            self.find(&key, format!("log {}", self.log), format!("log {}", header.log));
+            self.find(Check::Origin, &key, format!("log {}", self.log), format!("log {}", header.log));
         }
         self.check_origin(&key, &header.origin);
         match self.evidence.states.state(&key, &object.version).await? {
@@ -316,7 +347,7 @@ impl LogCheck<'_> {
                 let shortest = Class::all().next().map_or(0, Class::days);
                 self.check_lock(&key, header.sealed_last.plus_days(shortest), state.retain_until);
             }
-            None => self.find(&key, "the object that is listed", "nothing"),
+            None => self.find(Check::Missing, &key, "the object that is listed", "nothing"),
         }
         Ok(Some(file))
     }
@@ -333,7 +364,12 @@ impl LogCheck<'_> {
             return Ok(());
         }
         if header.sealed_first < self.walked.sealed_at {
-            self.find(&key, format!("sealed at {} or later", self.walked.sealed_at), header.sealed_first);
+            self.find(
+                Check::Time,
+                &key,
+                format!("sealed at {} or later", self.walked.sealed_at),
+                header.sealed_first,
+            );
         }
         self.walked.sealed_at = header.sealed_last;
         let parts = self.archived_segments(&key, &file).await?;
@@ -415,7 +451,7 @@ impl LogCheck<'_> {
                 Ok(true)
             }
             Err(error) if is_its_fault(&error) => {
-                self.find(key, "a file of the archive as it was written", error.detail());
+                self.find(Check::Body, key, "a file of the archive as it was written", error.detail());
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -432,6 +468,7 @@ impl LogCheck<'_> {
             let segment = segment.header;
             if segment.end() > header.end() {
                 self.find(
+                    Check::Contiguity,
                     &key,
                     format!("leaves up to {}, as `{archive}` has them", header.end()),
                     segment.end(),
@@ -446,7 +483,7 @@ impl LogCheck<'_> {
                 && (earliest..=header.sealed_last).contains(&segment.sealed_at);
             if !fits {
                 let expected = format!("sealed from {earliest} to {}", header.sealed_last);
-                self.find(&key, format!("{expected}, as `{archive}` says"), segment.sealed_at);
+                self.find(Check::Time, &key, format!("{expected}, as `{archive}` says"), segment.sealed_at);
             }
             self.walked.sealed.insert(segment.end(), segment.sealed_at);
             let (before, after, sealed_at) = (segment.before, segment.after, segment.sealed_at);
@@ -462,9 +499,14 @@ impl LogCheck<'_> {
                 Some(root) if root == edge.root() => {}
                 Some(root) => {
                     let expected = format!("root {} at size {}", root.to_base64(), edge.size());
-                    self.find(key, expected, format!("root {}", edge.root().to_base64()));
+                    self.find(Check::Root, key, expected, format!("root {}", edge.root().to_base64()));
                 }
-                None => self.find(key, "a part of the log", format!("one that ends at {}", edge.size())),
+                None => self.find(
+                    Check::Contiguity,
+                    key,
+                    "a part of the log",
+                    format!("one that ends at {}", edge.size()),
+                ),
             }
         }
     }
@@ -478,7 +520,7 @@ impl LogCheck<'_> {
         let Some(object) = self.walked.unread_tiles.remove(&first) else { return Ok(None) };
         let key = Object::Tiles { tenant: self.tenant.clone(), log: self.log, first }.key();
         let Some(stored) = self.evidence.objects.version(&key, &object.version).await? else {
-            self.find(&key, "the object that is listed", "nothing");
+            self.find(Check::Missing, &key, "the object that is listed", "nothing");
             return Ok(None);
         };
         self.report.tiles += 1;
@@ -488,7 +530,7 @@ impl LogCheck<'_> {
             Ok(tiles) => tiles,
             Err(error) => {
                 self.walked.tiles.insert(first, held(first.size_after()));
-                self.find(&key, "tiles as they were written", error);
+                self.find(Check::Body, &key, "tiles as they were written", error);
                 return Ok(None);
             }
         };
@@ -498,7 +540,12 @@ impl LogCheck<'_> {
         self.check_origin(&key, tiles.origin());
         if tiles.first() != first.size_before() {
             self.walked.tiles.insert(first, held(first.size_after()));
-            self.find(&key, format!("tiles from {first} on"), format!("tiles from {} on", tiles.first()));
+            self.find(
+                Check::Contiguity,
+                &key,
+                format!("tiles from {first} on"),
+                format!("tiles from {} on", tiles.first()),
+            );
             return Ok(None);
         }
         self.walked.tiles.insert(first, held(tiles.end()));
@@ -511,7 +558,7 @@ impl LogCheck<'_> {
         {
             let first = tiles.first().next_index();
             let key = Object::Tiles { tenant: self.tenant.clone(), log: self.log, first }.key();
-            self.find(key, format!("hashes of the leaves of `{file}`"), "others");
+            self.find(Check::Root, key, format!("hashes of the leaves of `{file}`"), "others");
         }
     }
 
@@ -523,7 +570,12 @@ impl LogCheck<'_> {
             if self.walked.unread_archive.contains_key(&first) || self.walked.broken.contains(&first) {
                 self.walked.unread_tiles.insert(first, object);
             } else {
-                self.find(object.key, "a file of the archive from the same leaf on", "nothing");
+                self.find(
+                    Check::Contiguity,
+                    object.key,
+                    "a file of the archive from the same leaf on",
+                    "nothing",
+                );
             }
         }
     }

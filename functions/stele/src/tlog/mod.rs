@@ -13,8 +13,11 @@ pub mod manifest;
 pub mod proof;
 pub mod range;
 pub mod tiles;
+pub mod levels;
+pub mod tile_path;
 pub mod portable;
 pub mod cosignature;
+pub mod policy;
 
 pub use checkpoint::{Checkpoint, Origin};
 pub use hash::{Hash, LeafIndex, TreeSize, empty_root, leaf_hash, node_hash};

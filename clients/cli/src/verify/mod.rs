@@ -2,11 +2,13 @@
 //!
 //! It reads the locked objects and nothing else, and writes nothing.
 
+mod single;
+
 use crate::cloud::Place;
 use crate::import::tenant;
 use crate::show::{Clean, Failure, counted, note, print};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use clap::Args;
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -15,15 +17,20 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stele::id::TenantId;
+use stele::ports::Clock;
 use stele::public_key::PublicKey;
 use stele::tlog::note::VerifierKey;
+use stele::tlog::policy::Policy;
 use stele_adapters::clock::SystemClock;
 use stele_adapters::folder::LockedFolder;
-use stele_verify::{Basis, Evidence, Finding, LogReport, Options, Report, Verdict};
+use stele_verify::{Basis, Evidence, Finding, LogReport, Options, Report, Terms, Verdict};
 
 /// Re-derives every hash, root, checkpoint and manifest from the sealed files alone
 #[derive(Args, Debug)]
-#[command(after_help = "Exit code: 0 proven, 1 refuted, 2 could not check.")]
+#[command(
+    after_help = "Exit code: 0 proven, 1 refuted, 2 could not check.",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Verify {
     /// Data folder, or a copy of its `archive` that kept file times (`cp -a`): they are the locks
     #[arg(long, env = "STELE_DATA", default_value = "./.stele", value_name = "DIR")]
@@ -36,21 +43,112 @@ pub(crate) struct Verify {
     /// A checkpoint saved earlier, which the log must still contain; can be repeated
     #[arg(long, value_name = "FILE")]
     since: Vec<PathBuf>,
-    /// The public key to trust instead of the one in the folder: a file or base64; can be repeated
-    #[arg(long, value_name = "FILE|BASE64")]
-    public_key: Vec<String>,
     /// Only this tenant
     #[arg(long, value_parser = tenant)]
     tenant: Option<TenantId>,
+    #[command(flatten)]
+    asked: Asked,
+    #[command(subcommand)]
+    single: Option<Single>,
+}
+
+/// What else than a whole log can be verified
+#[derive(Subcommand, Debug)]
+enum Single {
+    Bundle(single::Bundle),
+    Proof(single::Proof),
+    Receipt(single::ReceiptArgs),
+}
+
+/// What a verdict is to rest on, and how it is told.
+#[derive(Args, Debug)]
+pub(crate) struct Asked {
+    /// The public key to trust instead of the one that lies beside what it signs: a file or base64; can be repeated
+    #[arg(long, value_name = "FILE|BASE64")]
+    public_key: Vec<String>,
+    /// The latest statement that nothing came after must not be older: 26h, 2d
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    max_age: Option<u64>,
+    /// Witnesses that must have cosigned it: a policy as c2sp.org/tlog-policy has it
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    /// Write the report as a page to print, too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl Asked {
+    /// The keys to trust.
+    fn pinned(&self) -> Result<Vec<PublicKey>, Failure> {
+        let mut pinned: Vec<PublicKey> =
+            self.public_key.iter().map(|given| public_key(given)).collect::<Result<_, _>>()?;
+        if let Some(policy) = self.policy()? {
+            pinned.extend(policy.logs().iter().map(|log| PublicKey(*log.public())));
+        }
+        Ok(pinned)
+    }
+
+    fn policy(&self) -> Result<Option<Policy>, Failure> {
+        let Some(path) = &self.policy else { return Ok(None) };
+        let text = fs::read_to_string(path)
+            .map_err(|e| Failure::could_not(format!("read the policy `{}`", path.display()), e))?;
+        let policy = Policy::parse(&text)
+            .map_err(|e| Failure::CouldNot(format!("the policy `{}`: {e}", path.display())))?;
+        Ok(Some(policy))
+    }
+
+    fn terms(&self) -> Result<Terms, Failure> {
+        Ok(Terms {
+            now: Some(SystemClock.now()),
+            max_age_ms: self.max_age,
+            policy: self.policy()?,
+            looked_for: None,
+            is_at_rest: false,
+        })
+    }
+
+    /// Tells a report, and gives its verdict.
+    fn tell(&self, report: &Report, name: &str) -> Result<Verdict, Failure> {
+        match self.json {
+            true => print(as_json(report)?)?,
+            false => print(as_text(report, name))?,
+        }
+        if let Some(path) = &self.html {
+            let page = stele_verify::html(report, name, SystemClock.now());
+            fs::write(path, page)
+                .map_err(|e| Failure::could_not(format!("write the report `{}`", path.display()), e))?;
+        }
+        Ok(report.verdict())
+    }
+}
+
+/// A duration: a number with `m`, `h` or `d`, in milliseconds.
+fn age(text: &str) -> Result<u64, String> {
+    let expected = || "give a number of minutes, hours or days: 90m, 26h, 2d".to_owned();
+    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(expected)?;
+    let minutes = match unit {
+        "m" => 1,
+        "h" => 60,
+        "d" => 24 * 60,
+        _ => return Err(expected()),
+    };
+    digits.parse::<u64>().ok().and_then(|n| n.checked_mul(minutes * 60_000)).ok_or_else(expected)
 }
 
 /// Runs it; the verdict becomes the exit code.
 pub(crate) fn run(args: &Verify) -> Result<Verdict, Failure> {
+    match &args.single {
+        Some(Single::Bundle(args)) => return single::bundle(args),
+        Some(Single::Proof(args)) => return single::proof(args),
+        Some(Single::Receipt(args)) => return single::receipt(args),
+        None => {}
+    }
     let options = Options {
-        pinned: args.public_key.iter().map(|given| public_key(given)).collect::<Result<_, _>>()?,
+        pinned: args.asked.pinned()?,
+        terms: args.asked.terms()?,
         since: args.since.iter().map(|path| saved(path)).collect::<Result<_, _>>()?,
         tenant: args.tenant.clone(),
     };
@@ -67,11 +165,7 @@ pub(crate) fn run(args: &Verify) -> Result<Verdict, Failure> {
     let report = runtime.block_on(stele_verify::verify(&evidence, &options, &progress));
     bar.finish_and_clear();
     let report = report.map_err(|e| Failure::of(&e))?;
-    match args.json {
-        true => print(as_json(&report)?)?,
-        false => print(as_text(&report, &name))?,
-    }
-    Ok(report.verdict())
+    args.asked.tell(&report, &name)
 }
 
 /// What is to be verified, and what it is called.
@@ -224,11 +318,28 @@ fn log_text(out: &mut String, log: &LogReport) {
         let _ = write!(out, ", contains {}", counted(log.saved_checkpoints, "saved checkpoint"));
     }
     out.push('\n');
+    let freshness = match (&log.stated_at, log.freshness) {
+        (Some(at), Verdict::CouldNotCheck) => format!("nothing came after by {at}, as the operator states"),
+        (Some(at), verdict) => format!("{} (stated at {at})", verdict.as_str()),
+        (None, _) => "nobody states when nothing came after".to_owned(),
+    };
+    let (integrity, completeness) = (log.integrity.as_str(), log.completeness.as_str());
+    let _ = writeln!(out, "  integrity: {integrity}; completeness: {completeness}; freshness: {freshness}");
+    if log.key_changes > 0 {
+        let _ = writeln!(out, "  signed by {} in turn", counted(log.key_changes + 1, "key"));
+    }
+    for witness in &log.witnesses {
+        let _ = writeln!(out, "  cosigned by {}", Clean(witness));
+    }
+    for told in &log.notes {
+        let _ = writeln!(out, "  note: {}", Clean(told));
+    }
     findings_text(out, "  ", &log.findings, &log.unchecked);
 }
 
 fn findings_text(out: &mut String, indent: &str, findings: &[Finding], unchecked: &[String]) {
-    for Finding { at, expected, found } in findings {
+    for finding in findings {
+        let Finding { at, expected, found, .. } = finding;
         let (at, expected, found) = (Clean(at), Clean(expected), Clean(found));
         let _ =
             writeln!(out, "{indent}refuted: {at}\n{indent}  expected {expected}\n{indent}  found    {found}");
@@ -274,8 +385,12 @@ mod tests {
     fn nothing_found_is_not_green_and_a_finding_names_the_place() {
         let mut report = Report::default();
         assert!(as_text(&report, "x").contains("COULD NOT CHECK: 0 logs"));
-        let finding =
-            |text: &str| Finding { at: format!("{text}\u{1b}"), expected: "a".into(), found: "b".into() };
+        let finding = |text: &str| Finding {
+            check: stele_verify::Check::Body,
+            at: format!("{text}\u{1b}"),
+            expected: "a".into(),
+            found: "b".into(),
+        };
         report.findings.push(finding("segments/0"));
         let text = as_text(&report, "x");
         assert!(text.contains("refuted: segments/0\u{FFFD}\n  expected a\n  found    b\n"), "{text}");
@@ -289,14 +404,15 @@ mod tests {
         (log.verdict, log.leaves_proven, log.segments, log.checkpoints) = (Verdict::Proven, 7, 2, 3);
         let mut text = String::new();
         log_text(&mut text, &log);
-        assert_eq!(text, "acme: proven: 7 events, 2 segments, 3 checkpoints\n");
+        let claims = "  integrity: could not check; completeness: could not check; freshness: nobody states when nothing came after\n";
+        assert_eq!(text, format!("acme: proven: 7 events, 2 segments, 3 checkpoints\n{claims}"));
         (log.archive_files, log.tiles, log.leaves_expired) = (1, 2, 5);
         text.clear();
         log_text(&mut text, &log);
         let expired = "5 events expired, whose hashes alone are left";
         assert_eq!(
             text,
-            format!("acme: proven: 7 events, 1 archive file, 2 segments, 3 checkpoints, {expired}\n")
+            format!("acme: proven: 7 events, 1 archive file, 2 segments, 3 checkpoints, {expired}\n{claims}")
         );
     }
 }

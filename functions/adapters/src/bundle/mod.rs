@@ -1,0 +1,554 @@
+//! Evidence bundles, made from locked objects alone.
+//!
+//! The log is read twice: once to find what was asked for, once to write it with its audit paths. Memory holds the indexes of
+//! what matches, a quarter of a byte for each leaf of the log, and one row group.
+
+mod container;
+mod rows;
+
+pub use container::{Section, Unpacked};
+pub use rows::{Row, read_rows};
+
+use crate::memory::MemoryStore;
+use crate::parquet::archive::ArchiveFile;
+use crate::parquet::{decode_leaves, decode_segment};
+use crate::stored_tree::StoredTree;
+use bytes::Bytes;
+use container::Packer;
+use rows::RowWriter;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use stele::access::{LogNumber, Tenant, TenantRecord};
+use stele::archive::ArchiveEntry;
+use stele::bundle::{self, BundleInfo, BundleKeys, BundleRequest};
+use stele::id::{EventId, TenantId};
+use stele::layout::{self, Object, ObjectKey, PUBLIC_KEYS};
+use stele::ports::{ArchiveIndex, Heads, ListedObject, LockedObjects};
+use stele::public_key::{PublicKey, PublishedKeys};
+use stele::query::Filter;
+use stele::record::Record;
+use stele::retention::Class;
+use stele::segment::{Head, IndexEntry};
+use stele::time::Timestamp;
+use stele::tlog::checkpoint::{Checkpoint, Origin};
+use stele::tlog::hash::{Hash, LeafIndex, TreeSize, leaf_hash};
+use stele::tlog::levels::Levels;
+use stele::tlog::note::Note;
+use stele::tlog::tiles::TILE_LEAVES;
+use stele::tlog::tree::RightEdge;
+use stele::{Code, Error, Result};
+
+const LIST_PAGE: usize = 1_000;
+
+/// What was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleSummary {
+    /// Leaves in it.
+    pub leaves: u64,
+    /// Those of them that were asked for.
+    pub matches: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: Hash,
+    /// The size of the tree its proofs lead to.
+    pub tree_size: TreeSize,
+}
+
+/// Hears how far it got: leaves read and leaves to read, over both passes.
+pub type BundleProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// A log, as its locked objects tell it.
+struct Log {
+    tenant: Tenant,
+    objects: Arc<dyn LockedObjects>,
+    tree: StoredTree,
+    head: Head,
+    pieces: Vec<Piece>,
+    expired: TreeSize,
+}
+
+enum Piece {
+    File { key: ObjectKey, entry: ArchiveEntry },
+    Segment { key: ObjectKey, entry: IndexEntry },
+}
+
+impl Piece {
+    fn range(&self) -> (TreeSize, TreeSize) {
+        match self {
+            Piece::File { entry, .. } => (entry.first.size_before(), entry.end),
+            Piece::Segment { entry, .. } => (entry.first.size_before(), entry.end),
+        }
+    }
+
+    fn ids(&self) -> (EventId, EventId) {
+        match self {
+            Piece::File { entry, .. } => (entry.id_min, entry.id_max),
+            Piece::Segment { entry, .. } => (entry.id_min, entry.id_max),
+        }
+    }
+}
+
+/// The public keys that are published beside a log.
+///
+/// # Errors
+/// Those of the store; a file that is no key is passed over, since it can prove nothing.
+pub async fn published_keys(objects: &dyn LockedObjects) -> Result<PublishedKeys> {
+    let mut keys = PublishedKeys::default();
+    for object in list_all(objects, PUBLIC_KEYS).await? {
+        let Some(parsed @ Object::PublicKey { .. }) = ObjectKey::parse(&object.key) else { continue };
+        let stored = objects.version(&parsed.key(), &object.version).await?;
+        if let Some((purpose, key)) = stored.and_then(|stored| PublicKey::from_file(&stored.bytes)) {
+            keys.push(purpose, key);
+        }
+    }
+    Ok(keys)
+}
+
+/// Writes the bundle of what was asked for of a tenant's log. `checkpoint` is one that is newer than any locked one, as the head
+/// has it. `spool` is a place for what is under way; nothing is left there.
+///
+/// # Errors
+/// `not_found` if nothing matches, or if there is no log; `bad_parameter` for a filter there is not.
+#[expect(clippy::too_many_arguments, reason = "all of it is what a bundle is made of")]
+pub async fn write_bundle(
+    objects: Arc<dyn LockedObjects>,
+    tenant: &TenantId,
+    log: LogNumber,
+    request: &BundleRequest,
+    now: Timestamp,
+    checkpoint: Option<&str>,
+    out: &Path,
+    progress: BundleProgress<'_>,
+) -> Result<BundleSummary> {
+    let filter = request.filter()?;
+    let published = published_keys(&*objects).await?;
+    let log = Log::read(objects, tenant, log).await?;
+    let total = 2 * log.head.size().to_u64();
+    let found = log.matching(&filter, &|read| progress(read, total)).await?;
+    let (Some(first), Some(last)) = (found.first().copied(), found.last().copied()) else {
+        let told = match log.expired {
+            TreeSize::ZERO => "no sealed event matches".to_owned(),
+            expired => format!("no sealed event matches; the first {expired} of the log have expired"),
+        };
+        return Err(Error::new(Code::NotFound, told));
+    };
+    let (text, size) = log.checkpoint_over(last, checkpoint).await?;
+    let levels = log.levels(size).await?;
+    let events = with_suffix(out, "events");
+    let read = |read| progress(total / 2 + read, total);
+    let written = log.write_rows(&events, &levels, &found, request.covering, &read).await;
+    let leaves = written.inspect_err(|_| drop(fs::remove_file(&events)))?;
+    let info = BundleInfo {
+        version: BundleInfo::VERSION,
+        tenant_id: tenant.as_str().to_owned(),
+        log: log.tenant.log().0,
+        origin: log.tenant.origin().to_string(),
+        tree_size: size.to_u64(),
+        root: levels.root().ok_or_else(|| misfit(tenant))?.to_base64(),
+        request: request.clone(),
+        first: first.to_u64(),
+        end: last.size_after().to_u64(),
+        leaves,
+        matches: found.len() as u64,
+        expired: log.expired.to_u64(),
+        made_at: now.to_string(),
+    };
+    let changes = log.key_changes().await?;
+    let keys = BundleKeys::new(&published, changes);
+    let packed = pack(out, &events, &info, &keys, &text);
+    drop(fs::remove_file(&events));
+    packed?;
+    let (sha256, bytes) = hash_of(out)?;
+    Ok(BundleSummary { leaves, matches: info.matches, bytes, sha256, tree_size: size })
+}
+
+fn pack(out: &Path, events: &Path, info: &BundleInfo, keys: &BundleKeys, checkpoint: &str) -> Result<()> {
+    let mut packer = Packer::new(std::io::BufWriter::new(File::create(out).map_err(|e| failed(out, e))?));
+    packer.add(bundle::README, bundle::README_TEXT.as_bytes())?;
+    packer.add(bundle::INFO, info.to_text().as_bytes())?;
+    packer.add(bundle::CHECKPOINT, checkpoint.as_bytes())?;
+    packer.add(bundle::KEYS, keys.to_text().as_bytes())?;
+    packer.add(bundle::SQL, bundle::VERIFY_SQL.as_bytes())?;
+    packer.add(bundle::EVENTS, File::open(events).map_err(|e| failed(events, e))?)?;
+    let file = packer.finish()?.into_inner().map_err(|e| failed(out, e.into_error()))?;
+    file.sync_all().map_err(|e| failed(out, e))
+}
+
+/// Packs entries as they are, with right hashes: for tests that need a liar.
+///
+/// # Errors
+/// The file can't be written.
+pub fn pack_entries(out: &Path, entries: &[(&str, Vec<u8>)]) -> Result<()> {
+    let mut packer = Packer::new(File::create(out).map_err(|e| failed(out, e))?);
+    for (name, bytes) in entries {
+        packer.add(name, bytes.as_slice())?;
+    }
+    packer.finish().map(drop)
+}
+
+impl Log {
+    /// Reads what there is: footers of files, whole segments behind them.
+    async fn read(objects: Arc<dyn LockedObjects>, id: &TenantId, log: LogNumber) -> Result<Log> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut origin: Option<Origin> = None;
+        let mut edge = RightEdge::empty();
+        let mut expired = TreeSize::ZERO;
+        let store = Arc::new(MemoryStore::new());
+        for object in list_all(&*objects, &layout::archive_of(id, log)).await? {
+            let Some(parsed @ Object::Archive { .. }) = ObjectKey::parse(&object.key) else { continue };
+            let key = parsed.key();
+            let file =
+                ArchiveFile::open(objects.clone(), key.clone(), object.version.clone(), object.bytes).await?;
+            let header = file.header();
+            if pieces.is_empty() {
+                expired = header.before.size();
+            } else if header.before != edge {
+                // Between two files one has expired: what comes after it is a part of its own.
+                return Err(Error::new(
+                    Code::NotFound,
+                    format!(
+                        "leaves {} to {} of the log have expired: choose a range behind them",
+                        edge.size(),
+                        header.before.size()
+                    ),
+                ));
+            }
+            origin.get_or_insert_with(|| header.origin.clone());
+            edge = header.after.clone();
+            let entry =
+                header.entry(object.bytes, object.version, Hash::from_bytes([0; 32]), Class::default());
+            pieces.push(Piece::File { key, entry });
+        }
+        let archived = edge.size();
+        for object in list_all(&*objects, &layout::segments_of(id, log)).await? {
+            let Some(parsed @ Object::Segment { first, .. }) = ObjectKey::parse(&object.key) else {
+                continue;
+            };
+            if first.size_before() < archived {
+                continue;
+            }
+            let key = parsed.key();
+            let stored = objects.version(&key, &object.version).await?.ok_or_else(|| gone(&key))?;
+            let segment = decode_segment(id, key.as_str(), stored.bytes.clone())?;
+            if segment.header.before != edge {
+                return Err(Error::corrupt(&key, format!("a segment after root {}", edge.root()), "another"));
+            }
+            origin.get_or_insert_with(|| segment.header.origin.clone());
+            edge = segment.header.after.clone();
+            let entry = segment.entry(object.version, Hash::of(&stored.bytes))?;
+            pieces.push(Piece::Segment { key, entry });
+        }
+        let origin = origin.ok_or_else(|| Error::new(Code::NotFound, "there is no sealed event"))?;
+        let record = TenantRecord { log, ..TenantRecord::new(id, &origin, Timestamp::default()) };
+        let tenant = Tenant::on_record(record)?;
+        if expired > TreeSize::ZERO {
+            store.put_archived(&tenant, &expired_entry(expired)).await?;
+        }
+        for piece in &pieces {
+            match piece {
+                Piece::File { entry, .. } => store.put_archived(&tenant, entry).await?,
+                Piece::Segment { entry, .. } => store.put_index(&tenant, entry).await?,
+            }
+        }
+        let tree = StoredTree::new(store.clone(), store, objects.clone());
+        let head = Head { edge, ..Head::empty(Timestamp::default()) };
+        Ok(Log { tenant, objects, tree, head, pieces, expired })
+    }
+
+    /// The leaves that match, in order.
+    async fn matching(&self, filter: &Filter, read: &(dyn Fn(u64) + Sync)) -> Result<Vec<LeafIndex>> {
+        let mut found = Vec::new();
+        let Some(ids) = filter.range() else { return Ok(found) };
+        for piece in &self.pieces {
+            let (least, greatest) = piece.ids();
+            if greatest >= ids.first && least <= ids.last {
+                self.leaves(piece, &mut |first, leaves| {
+                    for (leaf, index) in leaves.into_iter().zip(first.to_u64()..) {
+                        if filter.matches(&Record::from_leaf(leaf)?)? {
+                            found.push(LeafIndex::new(index));
+                        }
+                    }
+                    Ok(())
+                })
+                .await?;
+            }
+            read(piece.range().1.to_u64());
+        }
+        Ok(found)
+    }
+
+    /// The leaves of a piece, a part at a time.
+    async fn leaves(
+        &self,
+        piece: &Piece,
+        visit: &mut (dyn FnMut(LeafIndex, Vec<Bytes>) -> Result<()> + Send),
+    ) -> Result<()> {
+        match piece {
+            Piece::File { key, entry } => {
+                let file =
+                    ArchiveFile::open(self.objects.clone(), key.clone(), entry.version.clone(), entry.bytes);
+                file.await?.leaves(entry.first, visit).await
+            }
+            Piece::Segment { key, entry } => {
+                let stored = self.objects.version(key, &entry.version).await?.ok_or_else(|| gone(key))?;
+                let (_, leaves) = decode_leaves(key.as_str(), stored.bytes)?;
+                visit(entry.first, leaves)
+            }
+        }
+    }
+
+    /// The checkpoint the proofs lead to: the latest statement that has the last leaf in it, else the newest checkpoint.
+    async fn checkpoint_over(&self, last: LeafIndex, newer: Option<&str>) -> Result<(String, TreeSize)> {
+        let (id, log) = (self.tenant.id(), self.tenant.log());
+        let fits = |text: &str| {
+            let note = Note::parse(text).ok()?;
+            let size = Checkpoint::parse(note.text()).ok()?.size;
+            (size.contains(last) && size <= self.head.size()).then(|| (text.to_owned(), size))
+        };
+        if let Some(object) = list_all(&*self.objects, &layout::statements_of(id, log)).await?.last()
+            && let Some(text) = self.text(object).await?
+            && let Some(found) = fits(&text)
+        {
+            return Ok(found);
+        }
+        if let Some(found) = newer.and_then(fits) {
+            return Ok(found);
+        }
+        let listed = list_all(&*self.objects, &layout::checkpoints_of(id, log)).await?;
+        for object in listed.iter().rev() {
+            if let Some(Object::Checkpoint { .. }) = ObjectKey::parse(&object.key)
+                && let Some(text) = self.text(object).await?
+                && let Some(found) = fits(&text)
+            {
+                return Ok(found);
+            }
+        }
+        Err(Error::unavailable(format!("leaf {last} is under no checkpoint yet: try again in a minute")))
+    }
+
+    async fn text(&self, object: &ListedObject) -> Result<Option<String>> {
+        let Some(parsed) = ObjectKey::parse(&object.key) else { return Ok(None) };
+        let stored = self.objects.version(&parsed.key(), &object.version).await?;
+        Ok(stored.and_then(|stored| String::from_utf8(stored.bytes.to_vec()).ok()))
+    }
+
+    async fn key_changes(&self) -> Result<Vec<String>> {
+        let prefix = layout::key_changes_of(self.tenant.id(), self.tenant.log());
+        let mut changes = Vec::new();
+        for object in list_all(&*self.objects, &prefix).await? {
+            changes.extend(self.text(&object).await?);
+        }
+        Ok(changes)
+    }
+
+    /// The tree of a size, from 256 leaves up.
+    async fn levels(&self, size: TreeSize) -> Result<Levels> {
+        let whole = size.to_u64() / TILE_LEAVES;
+        let mut level_1 = Vec::with_capacity(whole as usize);
+        let mut tile = 0;
+        while (level_1.len() as u64) < whole {
+            let width = (whole - level_1.len() as u64).min(TILE_LEAVES);
+            level_1.extend(self.tree.tile(&self.tenant, 1, tile, width).await?);
+            tile += 1;
+        }
+        let tail = match size.to_u64() % TILE_LEAVES {
+            0 => Vec::new(),
+            width => self.tree.tile(&self.tenant, 0, whole, width).await?,
+        };
+        Levels::new(size, level_1, tail).ok_or_else(|| misfit(self.tenant.id()))
+    }
+
+    /// Writes what matches with its audit paths, or everything from the first to the last of it.
+    async fn write_rows(
+        &self,
+        path: &Path,
+        levels: &Levels,
+        found: &[LeafIndex],
+        covering: bool,
+        read: &(dyn Fn(u64) + Sync),
+    ) -> Result<u64> {
+        let file = File::create(path).map_err(|e| failed(path, e))?;
+        let (Some(first), Some(last)) = (found.first().copied(), found.last().copied()) else { return Ok(0) };
+        let mut writing = Writing {
+            writer: RowWriter::new(file)?,
+            levels,
+            found,
+            covering: covering.then_some((first, last)),
+            block: Vec::new(),
+            block_first: first.to_u64() / TILE_LEAVES * TILE_LEAVES,
+            left: Vec::new(),
+            written: 0,
+        };
+        let end = ((last.to_u64() / TILE_LEAVES + 1) * TILE_LEAVES).min(levels.size().to_u64());
+        let begin = writing.block_first;
+        for piece in &self.pieces {
+            let (from, to) = piece.range();
+            let near = from.to_u64() / TILE_LEAVES * TILE_LEAVES..to.to_u64().next_multiple_of(TILE_LEAVES);
+            let next = found.partition_point(|index| index.to_u64() < near.start);
+            let is_needed = covering || found.get(next).is_some_and(|index| near.contains(&index.to_u64()));
+            if is_needed && to.to_u64() > begin && from.to_u64() < end {
+                self.leaves(piece, &mut |first, leaves| {
+                    for (leaf, index) in leaves.into_iter().zip(first.to_u64()..) {
+                        if (begin..end).contains(&index) {
+                            writing.take(index, leaf)?;
+                        }
+                    }
+                    Ok(())
+                })
+                .await?;
+            }
+            // Leaves of a subtree whose beginning has expired get their paths one by one.
+            for (index, leaf) in std::mem::take(&mut writing.left) {
+                let head = Head {
+                    edge: self.tree.edge(&self.tenant, &self.head, levels.size()).await?,
+                    ..self.head.clone()
+                };
+                let path = self.tree.inclusion(&self.tenant, &head, index).await?.path;
+                writing.write(index, leaf, path)?;
+            }
+            read(to.to_u64());
+        }
+        writing.end_block()?;
+        writing.writer.finish()?;
+        Ok(writing.written)
+    }
+}
+
+/// Rows under way: the leaves of one subtree of 256.
+struct Writing<'a> {
+    writer: RowWriter<File>,
+    levels: &'a Levels,
+    found: &'a [LeafIndex],
+    /// The range of which all leaves are written.
+    covering: Option<(LeafIndex, LeafIndex)>,
+    block: Vec<Bytes>,
+    /// The subtree's first leaf, also if that has expired.
+    block_first: u64,
+    left: Vec<(LeafIndex, Bytes)>,
+    written: u64,
+}
+
+impl Writing<'_> {
+    fn take(&mut self, index: u64, leaf: Bytes) -> Result<()> {
+        if index != self.block_first + self.block.len() as u64
+            && index / TILE_LEAVES * TILE_LEAVES != self.block_first
+        {
+            // Pieces in between, and what is left of a subtree before them, hold nothing that is wanted.
+            self.block.clear();
+            self.block_first = index / TILE_LEAVES * TILE_LEAVES;
+        }
+        // The page it lies in is a thousand times its size.
+        self.block.push(Bytes::copy_from_slice(&leaf));
+        if (index + 1).is_multiple_of(TILE_LEAVES) {
+            self.end_block()?;
+            self.block_first = index + 1;
+        }
+        Ok(())
+    }
+
+    fn end_block(&mut self) -> Result<()> {
+        let leaves = std::mem::take(&mut self.block);
+        let whole = TILE_LEAVES.min(self.levels.size().to_u64() - self.block_first);
+        let missing = whole - leaves.len() as u64;
+        let first = self.block_first + missing;
+        let wanted = |index: LeafIndex| match self.covering {
+            Some((from, to)) => (from..=to).contains(&index),
+            None => self.found.binary_search(&index).is_ok(),
+        };
+        let chosen: Vec<(LeafIndex, Bytes)> = (first..)
+            .map(LeafIndex::new)
+            .zip(leaves.iter().cloned())
+            .filter(|(index, _)| wanted(*index))
+            .collect();
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        if missing > 0 {
+            self.left.extend(chosen);
+            return Ok(());
+        }
+        let hashes: Vec<Hash> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+        for (index, leaf) in chosen {
+            let path = self.levels.path(index, &hashes);
+            let path = path.ok_or_else(|| Error::new(Code::Internal, "a leaf has no place in its tree"))?;
+            self.write(index, leaf, path)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, index: LeafIndex, leaf: Bytes, path: Vec<Hash>) -> Result<()> {
+        let matches = self.found.binary_search(&index).is_ok();
+        self.written += 1;
+        self.writer.push(Row { index, matches, leaf, path })
+    }
+}
+
+fn expired_entry(end: TreeSize) -> ArchiveEntry {
+    let nobody = EventId::new(Timestamp::default(), 0);
+    ArchiveEntry {
+        first: LeafIndex::ZERO,
+        end,
+        sealed_first: Timestamp::default(),
+        sealed_last: Timestamp::default(),
+        received_min: Timestamp::default(),
+        received_max: Timestamp::default(),
+        running_received_max: Timestamp::default(),
+        id_min: nobody,
+        id_max: nobody,
+        bytes: 0,
+        version: String::new(),
+        sha256: Hash::from_bytes([0; 32]),
+        class: Class::default(),
+        expired: Some(Timestamp::default()),
+        range: None,
+    }
+}
+
+async fn list_all(objects: &dyn LockedObjects, prefix: &str) -> Result<Vec<ListedObject>> {
+    let mut all: Vec<ListedObject> = Vec::new();
+    loop {
+        let after = all.last().map(|object| object.key.clone());
+        let page = objects.list(prefix, after.as_deref(), LIST_PAGE).await?;
+        let is_last = page.len() < LIST_PAGE;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+fn hash_of(path: &Path) -> Result<(Hash, u64)> {
+    use sha2::{Digest, Sha256};
+    let mut sha256 = Sha256::new();
+    let mut file = File::open(path).map_err(|e| failed(path, e))?;
+    let (mut bytes, mut buffer) = (0, vec![0; 1 << 16]);
+    loop {
+        let read = std::io::Read::read(&mut file, &mut buffer).map_err(|e| failed(path, e))?;
+        if read == 0 {
+            return Ok((Hash::from_bytes(sha256.finalize().into()), bytes));
+        }
+        sha256.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn gone(key: &ObjectKey) -> Error {
+    Error::unavailable(format!("`{key}` went while it was read: try again"))
+}
+
+fn misfit(tenant: &TenantId) -> Error {
+    Error::corrupt(format!("the log of `{tenant}`"), "hashes that fit together", "others")
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::new(Code::Internal, format!("write `{}`", path.display())).with_source(e)
+}
