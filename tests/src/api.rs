@@ -345,6 +345,7 @@ fn openapi_names_every_route_and_no_other() {
             named.insert((method.to_ascii_uppercase(), path.clone()));
         }
     }
-    let routes: BTreeSet<_> = ROUTES.iter().map(|r| (r.method.to_string(), r.template.to_owned())).collect();
+    let routes: BTreeSet<_> =
+        ROUTES.iter().map(|r| (r.method.to_string(), r.template.replace('+', ""))).collect();
     assert_eq!(named, routes);
 }

@@ -409,6 +409,44 @@ fn every_log_is_stated_every_day_even_one_in_which_nothing_ever_happened() {
     at_once(world.check());
 }
 
+#[test]
+fn every_changed_bit_of_a_statement_or_a_change_of_key_is_refuted_where_it_lies() {
+    let handover = Handover::new();
+    let world = &handover.world;
+    handover.seal(3);
+    world.add_seed(SECOND_SEED);
+    handover.seal(2);
+    at_once(world.publish_key());
+    at_once(world.sealer().publish_idle()).unwrap();
+    let exhibit = at_once(crate::tamper::Exhibit::of(world.objects.as_ref()));
+    let options = stele_verify::Options { pinned: vec![PublicKey::of_seed(&SEED)], ..Default::default() };
+    assert_eq!(crate::tamper::report_on(&exhibit, &options).verdict(), stele_verify::Verdict::Proven);
+    let keys: Vec<String> = exhibit.keys();
+    let protected =
+        |key: &&String| key.starts_with(layout::STATEMENTS) || key.starts_with(layout::KEY_CHANGES);
+    let mut flipped = 0;
+    for key in keys.iter().filter(protected) {
+        for at in 0..exhibit.bytes(key).len() {
+            let report = crate::tamper::report_on(&exhibit.flipped(key, at), &options);
+            assert_eq!(report.verdict(), stele_verify::Verdict::Refuted, "byte {at} of `{key}`: {report:#?}");
+            flipped += 1;
+        }
+    }
+    assert!(flipped > 500, "{flipped}");
+    // Without the word of the old key the new one is a stranger's.
+    let change = keys.iter().find(|key| key.starts_with(layout::KEY_CHANGES)).unwrap();
+    let report = crate::tamper::report_on(&exhibit.without(change), &options);
+    assert_eq!(report.verdict(), stele_verify::Verdict::Refuted, "{report:#?}");
+    let checks: BTreeSet<_> = report.logs[0].findings.iter().map(|finding| finding.check).collect();
+    assert!(checks.contains(&stele_verify::Check::Signature), "{checks:?}");
+    // A day of which nobody said anything shows, and refutes nothing.
+    world.clock.advance_ms(2 * DAY_MS);
+    at_once(world.sealer().publish_idle()).unwrap();
+    let report = at_once(world.verify());
+    assert_eq!(report.verdict(), stele_verify::Verdict::Proven);
+    assert_eq!(report.logs[0].unstated.len(), 1);
+}
+
 /// A log that is handed over between segments.
 struct Handover {
     world: World,

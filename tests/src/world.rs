@@ -95,6 +95,8 @@ pub(crate) struct World {
     /// Whether each call gives way before and after.
     pub(crate) paced: bool,
     seeds: std::sync::Mutex<Vec<[u8; 32]>>,
+    /// Who is asked to cosign what is stated.
+    pub(crate) witnesses: Vec<Arc<stele_adapters::witnesses::Witness>>,
     pub(crate) publish_every_ms: u64,
     known: Mutex<Known>,
 }
@@ -224,6 +226,7 @@ impl World {
             faults: FaultPlan::none(),
             paced: false,
             seeds: std::sync::Mutex::new(vec![SEED]),
+            witnesses: Vec::new(),
             publish_every_ms: 0,
             known: Mutex::default(),
         };
@@ -317,7 +320,11 @@ impl World {
     pub(crate) fn sealer(&self) -> Arc<Seal> {
         let (stores, locked) = (self.stores(), self.locked());
         let places = Arc::new(Places::new(stores.clone(), stores.clone(), locked.clone()));
-        let settings = SealSettings { seeds: self.seeds(), publish_every_ms: self.publish_every_ms };
+        let settings = SealSettings {
+            witnesses: self.witnesses.clone(),
+            seeds: self.seeds(),
+            publish_every_ms: self.publish_every_ms,
+        };
         Arc::new(Seal::new(stores.clone(), locked, stores, places, self.clock.clone(), settings))
     }
 

@@ -118,7 +118,7 @@ mod with_aws {
             let (store, objects) = (Arc::new(self.store()), Arc::new(self.objects()));
             let seeds = Wrapping::new(self.aws.kms()).stored_signing_seeds(&*objects).await?;
             let places = Arc::new(Places::new(store.clone(), store.clone(), objects.clone()));
-            let settings = SealSettings { seeds, publish_every_ms: u64::MAX };
+            let settings = SealSettings { witnesses: Vec::new(), seeds, publish_every_ms: u64::MAX };
             let seal = Seal::new(
                 store.clone(),
                 objects.clone(),

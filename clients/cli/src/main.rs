@@ -17,6 +17,7 @@ mod hold;
 mod generate;
 mod verify;
 mod bundle;
+mod witness;
 mod rebuild;
 mod archive;
 mod doctor;
@@ -48,6 +49,7 @@ enum Command {
     Hold(hold::Hold),
     Verify(verify::Verify),
     Bundle(bundle::Bundle),
+    Witness(witness::Witness),
     Rebuild(rebuild::Rebuild),
     Archive(archive::Archive),
     Doctor(doctor::Doctor),
@@ -94,6 +96,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(verdict.exit_code()));
         }
         Command::Bundle(args) => bundle::run(args),
+        Command::Witness(args) => witness::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Archive(args) => archive::run(args),
         Command::Doctor(args) => return doctor::run(args),
@@ -143,6 +146,7 @@ mod tests {
             "stele verify receipt r.txt --data d",
             "stele verify receipt r.txt --bundle b.zip --receipt-key AA==",
             "stele bundle --tenant org_a --data d --from 2026-05-01 --to 2026-06-01 --actor u1 --covering --out b.zip",
+            "stele witness --listen 127.0.0.1:0 --data w --name w.example/1 --log-name stele.local --public-key AA==",
             "stele rebuild --data d",
             "stele archive --data d --close-today",
             "stele rebuild --installation stele --region eu-central-1 --profile audit",

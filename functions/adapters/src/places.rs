@@ -6,6 +6,7 @@
 
 use crate::parquet::archive::ArchiveFile;
 use crate::parquet::{decode_ids, decode_leaves};
+use crate::stored_tree::StoredTree;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
@@ -117,6 +118,11 @@ impl Places {
         objects: Arc<dyn LockedObjects>,
     ) -> Places {
         Places { heads, archive, objects, cache: Mutex::default() }
+    }
+
+    /// The trees of the same logs, for proofs.
+    pub fn tree(&self) -> StoredTree {
+        StoredTree::new(self.heads.clone(), self.archive.clone(), self.objects.clone())
     }
 
     /// The leaf indexes of those of the wanted records, given by id and `received_at`, that are sealed now.

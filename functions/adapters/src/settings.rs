@@ -39,6 +39,9 @@ pub const SIGNING_SEED: &str = "STELE_SIGNING_SEED";
 /// The public keys checkpoints are signed with.
 pub const PUBLIC_KEYS: &str = "STELE_PUBLIC_KEYS";
 
+/// Witnesses that are asked to cosign, `<url> <key>` each, separated by newlines or semicolons; may be absent.
+pub const WITNESSES: &str = "STELE_WITNESSES";
+
 const PUBLISH_EVERY_SECONDS_MAX: u64 = 24 * 60 * 60;
 
 /// Purposes of public keys in a variable.

@@ -6,7 +6,7 @@
 
 pub mod dynoxide;
 pub mod secrets;
-mod listener;
+pub mod listener;
 mod draining;
 mod sealing;
 mod archiving;
@@ -288,7 +288,7 @@ impl Installation {
             store,
             self.places(),
             self.clock.clone(),
-            SealSettings { seeds: self.stored.seeds.clone(), publish_every_ms: 0 },
+            SealSettings { witnesses: Vec::new(), seeds: self.stored.seeds.clone(), publish_every_ms: 0 },
         ))
     }
 }

@@ -32,35 +32,41 @@ pub(crate) struct Functions {
     pub(crate) query: Query,
 }
 
-impl Functions {
-    pub(crate) async fn answer(&self, request: http::Request<Bytes>) -> http::Response<Bytes> {
+/// Whoever answers requests with whole bodies.
+pub trait Answers: Send + Sync + 'static {
+    /// Answers one.
+    fn answer(&self, request: http::Request<Bytes>) -> impl Future<Output = http::Response<Bytes>> + Send;
+}
+
+impl Answers for Functions {
+    async fn answer(&self, request: http::Request<Bytes>) -> http::Response<Bytes> {
         let ingests = match_route(request.method(), request.uri().path())
             .is_ok_and(|(route, _)| route.function == Function::Ingest);
         if ingests { self.ingest.handle(request).await } else { self.query.handle(request).await }
     }
+}
 
-    async fn serve(&self, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
-        let (parts, body) = request.into_parts();
-        let response = match Limited::new(body, BODY_BYTES_MAX).collect().await {
-            Ok(body) => self.answer(http::Request::from_parts(parts, body.to_bytes())).await,
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => problem(
-                &Error::new(
-                    Code::BatchTooLarge,
-                    format!("the body is longer than {} bytes", limits::BATCH_BYTES_MAX),
-                ),
-                "",
+async fn whole<A: Answers>(answers: &A, request: hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let response = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => answers.answer(http::Request::from_parts(parts, body.to_bytes())).await,
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => problem(
+            &Error::new(
+                Code::BatchTooLarge,
+                format!("the body is longer than {} bytes", limits::BATCH_BYTES_MAX),
             ),
-            Err(error) => problem(
-                &Error::new(Code::MalformedJson, "the body ended before it was complete").with_source(error),
-                "",
-            ),
-        };
-        response.map(Full::new)
-    }
+            "",
+        ),
+        Err(error) => problem(
+            &Error::new(Code::MalformedJson, "the body ended before it was complete").with_source(error),
+            "",
+        ),
+    };
+    response.map(Full::new)
 }
 
 /// Serves until told to stop, then lets the requests under way finish.
-pub(crate) async fn serve(listener: TcpListener, functions: Arc<Functions>, stop: impl Future<Output = ()>) {
+pub async fn serve<A: Answers>(listener: TcpListener, functions: Arc<A>, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -82,7 +88,7 @@ pub(crate) async fn serve(listener: TcpListener, functions: Arc<Functions>, stop
         let functions = functions.clone();
         let service = service_fn(move |request| {
             let functions = functions.clone();
-            async move { Ok::<_, Infallible>(functions.serve(request).await) }
+            async move { Ok::<_, Infallible>(whole(&*functions, request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -31,6 +31,8 @@ const PARKED: usize = 10;
 const TENANTS: usize = 100;
 /// Clocks that stamp `received_at` may differ by so much.
 const SLACK_MS: u64 = 60 * 60 * 1000;
+/// How often it is looked whether a log is to be stated.
+const STATE_EVERY: Duration = Duration::from_secs(600);
 /// How often expired items are swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
@@ -65,6 +67,8 @@ impl Sealing {
         let mut parked = BTreeMap::<TenantId, Vec<Record>>::new();
         let mut caught_up = false;
         let mut swept = tokio::time::Instant::now();
+        // The hourly schedule: the first time at the start, so that there is a statement of every day it runs.
+        let mut stated: Option<tokio::time::Instant> = None;
         let mut reader = None;
         // How far this process has read; rows up to there are trimmed once nothing is parked.
         let mut after = None;
@@ -83,6 +87,13 @@ impl Sealing {
             }
             if let Err(error) = self.seal_parked().await {
                 tracing::warn!(%error, "receiving parked records failed, trying again");
+            }
+            if stated.is_none_or(|at| at.elapsed() >= STATE_EVERY) {
+                match self.seal.publish_idle().await {
+                    Ok(done) if done.failed == 0 => stated = Some(tokio::time::Instant::now()),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "stating how far logs are failed, trying again"),
+                }
             }
             if swept.elapsed() >= SWEEP_EVERY && self.guard.may_forget() {
                 swept = tokio::time::Instant::now();

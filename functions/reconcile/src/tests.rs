@@ -111,7 +111,11 @@ impl World {
     }
 
     fn sealer(&self) -> Seal {
-        let settings = SealSettings { seeds: SigningSeeds::one([7; 32]), publish_every_ms: HOUR_MS };
+        let settings = SealSettings {
+            witnesses: Vec::new(),
+            seeds: SigningSeeds::one([7; 32]),
+            publish_every_ms: HOUR_MS,
+        };
         let places = Arc::new(self.places());
         Seal::new(
             self.store.clone(),

@@ -16,6 +16,7 @@ use stele_adapters::s3::{LockMode, LockedBucket};
 use stele_adapters::secrets::Wrapping;
 use stele_adapters::settings::{self, Settings};
 use stele_adapters::sqs::SqsQueue;
+use stele_adapters::witnesses::Witness;
 use stele_seal::{Seal, SealSettings};
 
 /// What the environment says.
@@ -26,11 +27,14 @@ struct Environment {
     parking_queue_url: String,
     publish_every_ms: u64,
     signing_seed: String,
+    witnesses: Vec<Arc<Witness>>,
 }
 
 fn environment() -> stele::Result<Environment> {
     let mut from = Settings::new(&settings::variable);
+    let witnesses = Witness::all(&settings::variable(settings::WITNESSES).unwrap_or_default())?;
     let environment = Environment {
+        witnesses,
         control_table: from.text(settings::CONTROL_TABLE),
         bucket: from.text(settings::ARCHIVE_BUCKET),
         lock_mode: from.lock_mode(),
@@ -50,7 +54,8 @@ async fn wired() -> stele::Result<(Seal, SqsQueue)> {
     let store = Arc::new(DynamoStore::new(aws.dynamodb(), "", &settings.control_table));
     let objects = Arc::new(LockedBucket::new(aws.s3(), settings.bucket, settings.lock_mode));
     let places = Arc::new(Places::new(store.clone(), store.clone(), objects.clone()));
-    let sealing = SealSettings { seeds, publish_every_ms: settings.publish_every_ms };
+    let sealing =
+        SealSettings { seeds, witnesses: settings.witnesses, publish_every_ms: settings.publish_every_ms };
     let seal = Seal::new(store.clone(), objects, store, places, Arc::new(SystemClock), sealing);
     Ok((seal, SqsQueue::new(aws.sqs(), settings.parking_queue_url)))
 }

@@ -23,6 +23,8 @@ use stele::time::{DAY_MS, Day, Timestamp};
 use stele::tlog::checkpoint::Origin;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
 use stele::tlog::manifest::Manifest;
+use stele::tlog::range::CompactRange;
+use stele::tlog::tiles::{Tiles, range_between};
 use stele_adapters::parquet::archive::ArchiveFile;
 use stele_adapters::parquet::decode_segment;
 
@@ -303,7 +305,9 @@ impl Rebuild {
             rebuilt.forgotten += header.leaves() - kept.len() as u64;
             self.restore_all(tenant, &kept, late, rebuilt).await?;
             let class = self.class_of(&file).await?;
-            let entry = header.entry(object.bytes, object.version.clone(), sha256, class);
+            let range = self.range_of(tenant, header.first()).await?;
+            let entry =
+                ArchiveEntry { range, ..header.entry(object.bytes, object.version.clone(), sha256, class) };
             retrying(|| self.index.put_archived(tenant, &entry)).await?;
             let month_base = if Month::of(head.sealed_at) == header.month() {
                 head.month_base
@@ -342,6 +346,15 @@ impl Rebuild {
             }
         }
         Ok(())
+    }
+
+    /// The hashes of a file's leaves' subtrees, as its tiles have them; without tiles proofs read the file.
+    async fn range_of(&self, tenant: &Tenant, first: LeafIndex) -> Result<Option<CompactRange>> {
+        let key = Object::Tiles { tenant: tenant.id().clone(), log: tenant.log(), first }.key();
+        let Some(stored) = retrying(|| self.seal.objects.object(&key)).await? else { return Ok(None) };
+        let tiles =
+            Tiles::parse(&stored.bytes).map_err(|e| Error::corrupt(&key, "tiles as they were written", e))?;
+        Ok(range_between(std::slice::from_ref(&tiles), tiles.first(), tiles.end()))
     }
 
     /// One entry for all that has expired at a log's beginning: what it held, nobody can say any more.

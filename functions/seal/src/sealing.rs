@@ -18,12 +18,15 @@ use stele::tlog::tree::RightEdge;
 use stele_adapters::parquet::{decode_segment, encode_segment};
 use stele_adapters::places::Places;
 pub(crate) use stele_adapters::retry::{ATTEMPTS_MAX, retrying};
+use stele_adapters::witnesses::Witness;
 
 /// What sealing is told from outside.
 #[derive(Clone)]
 pub struct SealSettings {
     /// The Ed25519 seeds checkpoints are signed with: logs are handed over to the newest.
     pub seeds: SigningSeeds,
+    /// Who is asked to cosign what is stated.
+    pub witnesses: Vec<Arc<Witness>>,
     /// How long after one checkpoint object the next is written; 0 writes one with every segment.
     pub publish_every_ms: u64,
 }

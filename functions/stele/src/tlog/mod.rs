@@ -18,6 +18,7 @@ pub mod tile_path;
 pub mod portable;
 pub mod cosignature;
 pub mod policy;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, Origin};
 pub use hash::{Hash, LeafIndex, TreeSize, empty_root, leaf_hash, node_hash};
