@@ -15,6 +15,7 @@ mod archiving;
 mod years;
 mod proofs;
 mod bundles;
+mod strangers;
 mod spill;
 mod parking;
 mod races;
