@@ -46,6 +46,8 @@ PUBLIC_KEY = f"{ARCHIVE}/keys/0a.json"
 SECRET = f"{ARCHIVE}/secrets/master.wrapped"
 ARCHIVED = f"{ARCHIVE}/archive/tenant_id=a/log=0/month=2026-01/0.parquet"
 TILE = f"{ARCHIVE}/tiles/a"
+KEY_CHANGE = f"{ARCHIVE}/key-changes/a"
+STATEMENT = f"{ARCHIVE}/statements/a"
 ELSEWHERE = f"{ARCHIVE}/notes.txt"
 FAILED_BATCH = f"{FAILED}/aws/lambda/m/s/2026/01/01/b.json"
 
@@ -214,8 +216,8 @@ def roles():
     readable = {
         "ingest": {},
         "drain": {SEGMENT, ARCHIVED},
-        "seal": {SEGMENT, ARCHIVED, CHECKPOINT, MANIFEST},
-        "query": {SEGMENT, ARCHIVED},
+        "seal": {SEGMENT, ARCHIVED, TILE, CHECKPOINT, MANIFEST, KEY_CHANGE, STATEMENT},
+        "query": {SEGMENT, ARCHIVED, TILE, CHECKPOINT, MANIFEST, KEY_CHANGE, STATEMENT, PUBLIC_KEY},
         "compact": {SEGMENT, ARCHIVED, TILE, CHECKPOINT, MANIFEST},
         "reconcile": {SEGMENT, ARCHIVED},
         "watchdog": {},
@@ -224,7 +226,7 @@ def roles():
     writable = {
         "ingest": {},
         "drain": {},
-        "seal": {SEGMENT: 35, CHECKPOINT: 3654, MANIFEST: 3654},
+        "seal": {SEGMENT: 35, CHECKPOINT: 3654, MANIFEST: 3654, KEY_CHANGE: 3654, STATEMENT: 3654},
         "query": {},
         "compact": {ARCHIVED: 365, TILE: 3654, CHECKPOINT: 3654, MANIFEST: 3654},
         "reconcile": {},
@@ -236,7 +238,7 @@ def roles():
     # Tags and legal holds.
     marks = {"compact": {SEGMENT, ARCHIVED}}
     sees_marks = {"compact", "reconcile"}
-    objects = [SEGMENT, CHECKPOINT, MANIFEST, PUBLIC_KEY, SECRET, ARCHIVED, TILE, ELSEWHERE]
+    objects = [SEGMENT, CHECKPOINT, MANIFEST, PUBLIC_KEY, SECRET, ARCHIVED, TILE, KEY_CHANGE, STATEMENT, ELSEWHERE]
     for function in FUNCTIONS:
         for key in objects:
             for call in ("GetObject", "GetObjectVersion", "GetObjectRetention"):
@@ -283,8 +285,8 @@ def roles():
     listable = {
         "ingest": {},
         "drain": {"segments/", "archive/"},
-        "seal": {"segments/", "checkpoints/", "archive/"},
-        "query": {"segments/", "archive/"},
+        "seal": {"segments/", "checkpoints/", "archive/", "tiles/", "key-changes/", "statements/"},
+        "query": {"segments/", "archive/", "tiles/", "checkpoints/", "key-changes/", "statements/", "keys/"},
         "compact": {"segments/", "archive/", "tiles/", "checkpoints/"},
         "reconcile": {"segments/", "archive/"},
         "watchdog": {},
@@ -292,7 +294,7 @@ def roles():
     }
     told = {"seal", "compact", "reconcile"}
     for function in FUNCTIONS:
-        for prefix in ("segments/", "checkpoints/", "secrets/", "keys/", "archive/", "tiles/"):
+        for prefix in ("segments/", "checkpoints/", "secrets/", "keys/", "archive/", "tiles/", "key-changes/", "statements/"):
             (may if prefix in listable[function] else cannot)(
                 function, "s3:ListBucketVersions", ARCHIVE, **listing(f"{prefix}tenant_id=org_acme/")
             )
@@ -371,7 +373,7 @@ def roles():
         "compact": {"signing"},
         "reconcile": {"master"},
         "watchdog": set(),
-        "setup": {"signing"},
+        "setup": {"master", "signing"},
     }
     # Under the key's own policy, and under one that leaves everything to roles: either alone must do.
     for function in FUNCTIONS:
@@ -419,6 +421,8 @@ def archive():
         CHECKPOINT: (seal, 3654),
         ARCHIVED: (compact, 3653),
         TILE: (compact, 3654),
+        KEY_CHANGE: (seal, 3654),
+        STATEMENT: (seal, 3654),
         PUBLIC_KEY: (setup, 3654),
         SECRET: (setup, 3654),
     }
@@ -510,6 +514,8 @@ def archive():
         ARCHIVED: (55, "ArchiveIsLockedForTheShortestClass"),
         CHECKPOINT: (3653, "ProofsAreLockedForTheLongestClass"),
         TILE: (3653, "ProofsAreLockedForTheLongestClass"),
+        KEY_CHANGE: (3653, "ProofsAreLockedForTheLongestClass"),
+        STATEMENT: (3653, "ProofsAreLockedForTheLongestClass"),
         PUBLIC_KEY: (3653, "ProofsAreLockedForTheLongestClass"),
         SECRET: (3653, "ProofsAreLockedForTheLongestClass"),
     }
@@ -524,6 +530,7 @@ def archive():
     # The statement against writing, and the one against lengthening; whom each of them spares.
     archiving, keeping = ("OnlyCompactWritesTheArchive", {compact}), ("OnlySetupWritesKeys", {setup})
     publishing = ("OnlySealAndCompactPublish", {seal, compact})
+    stating = ("OnlySealStates", {seal})
     others = {
         SEGMENT: (
             ("OnlySealWritesTheLog", {seal}),
@@ -533,6 +540,8 @@ def archive():
         MANIFEST: (publishing, publishing),
         ARCHIVED: (archiving, archiving),
         TILE: (archiving, archiving),
+        KEY_CHANGE: (stating, stating),
+        STATEMENT: (stating, stating),
         PUBLIC_KEY: (keeping, keeping),
         SECRET: (keeping, keeping),
     }
@@ -646,7 +655,7 @@ def others():
 
     # The key: each use for its role alone, administration without use, and no destruction.
     uses = {
-        ("kms:Decrypt", "master"): {"ingest", "drain", "query", "reconcile"},
+        ("kms:Decrypt", "master"): {"ingest", "drain", "query", "reconcile", "setup"},
         ("kms:Decrypt", "signing"): {"seal", "compact", "setup"},
         ("kms:GenerateDataKeyWithoutPlaintext", "master"): {"setup"},
         ("kms:GenerateDataKeyWithoutPlaintext", "signing"): {"setup"},

@@ -92,7 +92,7 @@ ACTIONS = {
 ENVIRONMENT = {
     "ingest": "EVENTS_TABLE CONTROL_TABLE QUERY_FUNCTION SPILL_QUEUE_URL LOG_NAME MASTER_SECRET",
     "drain": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET LOG_NAME MASTER_SECRET",
-    "seal": "CONTROL_TABLE ARCHIVE_BUCKET PARKING_QUEUE_URL LOCK_MODE PUBLISH_EVERY_SECONDS SIGNING_SEED",
+    "seal": "CONTROL_TABLE ARCHIVE_BUCKET PARKING_QUEUE_URL LOCK_MODE PUBLISH_EVERY_SECONDS SIGNING_SEED WITNESSES",
     "query": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET SPILL_QUEUE_URL PARKING_QUEUE_URL COMPACTION_QUEUE_URL LOG_NAME "
     "ENV MASTER_SECRET PUBLIC_KEYS",
     "compact": "CONTROL_TABLE ARCHIVE_BUCKET LOCK_MODE COMPACTION_QUEUE_URL SIGNING_SEED",
@@ -107,7 +107,7 @@ QUIET = {"ingest", "query"}
 
 # Within an object key or a log group, a wildcard is unavoidable. These are all of them.
 WILDCARDS = re.compile(
-    r"(/segments|/archive|/tiles|/checkpoints|/secrets|/keys|/aws/lambda)/\*|:log-group:/aws/lambda/stele-[a-z]+:\*"
+    r"(/segments|/archive|/tiles|/checkpoints|/key-changes|/statements|/secrets|/keys|/aws/lambda)/\*|:log-group:/aws/lambda/stele-[a-z]+:\*"
 )
 FORBIDDEN = re.compile(r"\*|Delete|Bypass|Update|BatchWrite|Purge|PartiQL|Tagging|LegalHold|Policy|Acl|CreateGrant", re.I)
 # What sounds like it and is not. Who does what else is forbidden, and why that is safe: taking a message off its queue is

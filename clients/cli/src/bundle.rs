@@ -98,6 +98,7 @@ pub(crate) fn run(args: &Bundle) -> Result<(), Failure> {
         &request,
         SystemClock.now(),
         None,
+        None,
         &args.out,
         &progress,
     ));

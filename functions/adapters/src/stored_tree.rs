@@ -104,6 +104,11 @@ impl StoredTree {
         StoredTree { heads, archive, objects, parts: Mutex::default() }
     }
 
+    /// The objects it reads.
+    pub fn objects(&self) -> Arc<dyn LockedObjects> {
+        self.objects.clone()
+    }
+
     /// The proof that a leaf is in the tree of a size, which the head's tree has outgrown or is.
     ///
     /// # Errors

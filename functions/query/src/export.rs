@@ -4,12 +4,14 @@ use crate::Query;
 use crate::scan::Scan;
 use http::header::CONTENT_DISPOSITION;
 use http::{HeaderValue, StatusCode};
-use stele::access::{Grant, Tenant};
+use stele::access::{Grant, Scope, Tenant};
+use stele::bundle::BundleRequest;
 use stele::query::{ExportFormat, ExportRequest, csv_header, csv_row};
 use stele::record::Record;
 use stele::routes::Parameters;
 use stele::wire::write_event;
 use stele::{Code, Error, Result, limits};
+use stele_adapters::bundle::{BundleLimits, write_bundle};
 use stele_adapters::http::{Response, answer};
 
 /// Records an export may look at; beyond that it is a job.
@@ -20,6 +22,9 @@ const LEAF_BYTES_MAX: usize = 4 * limits::EXPORT_BYTES_MAX;
 impl Query {
     pub(crate) async fn export(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
         let request = ExportRequest::parse(parameters)?;
+        if request.format == ExportFormat::Evidence {
+            return self.evidence(grant, parameters, &request).await;
+        }
         let placed = match self.tenant(grant, parameters).await? {
             Some(tenant) => {
                 let records = self.collect(&tenant, &request).await?;
@@ -31,7 +36,7 @@ impl Query {
         match request.format {
             ExportFormat::Json => out.push(b'['),
             ExportFormat::Csv => csv_header(&mut out),
-            ExportFormat::JsonLines => {}
+            ExportFormat::JsonLines | ExportFormat::Evidence => {}
         }
         for (at, (record, integrity)) in placed.iter().enumerate() {
             match request.format {
@@ -46,6 +51,7 @@ impl Query {
                     out.push(b'\n');
                 }
                 ExportFormat::Csv => csv_row(record, *integrity, &mut out)?,
+                ExportFormat::Evidence => {}
             }
             if out.len() > limits::EXPORT_BYTES_MAX {
                 return Err(too_large("5 MiB"));
@@ -56,7 +62,7 @@ impl Query {
                 out.push(b']');
                 ("application/json", None)
             }
-            ExportFormat::JsonLines => {
+            ExportFormat::JsonLines | ExportFormat::Evidence => {
                 ("application/x-ndjson", Some("attachment; filename=\"events.jsonl\""))
             }
             ExportFormat::Csv => {
@@ -67,6 +73,57 @@ impl Query {
         if let Some(file) = file {
             response.headers_mut().insert(CONTENT_DISPOSITION, HeaderValue::from_static(file));
         }
+        Ok(response)
+    }
+
+    /// An evidence bundle, as long as it is small: of what is sealed, whether or not the hot store still has it.
+    async fn evidence(
+        &self,
+        grant: &Grant,
+        parameters: &Parameters,
+        request: &ExportRequest,
+    ) -> Result<Response> {
+        if !grant.also(Scope::ProofsRead) {
+            return Err(Error::new(
+                Code::InsufficientScope,
+                "a bundle holds proofs: the key needs the scope `proofs:read` beside `events:read`",
+            ));
+        }
+        let none = || Error::new(Code::NotFound, "no sealed event matches");
+        let tenant = self.tenant(grant, parameters).await?.ok_or_else(none)?;
+        let head = self.heads.head(&tenant).await?.ok_or_else(none)?;
+        const NO_FILTERS: [&str; 5] = ["tenant_id", "organization_id", "order", "format", "covering"];
+        let pairs = parameters.pairs().iter().filter(|(name, _)| !NO_FILTERS.contains(&name.as_str()));
+        let bundle = BundleRequest { filter: pairs.cloned().collect(), covering: request.covering };
+        let mut name = [0; 16];
+        self.random.fill(&mut name);
+        let path = std::env::temp_dir().join(format!("stele-bundle-{:032x}.zip", u128::from_be_bytes(name)));
+        let limits = BundleLimits {
+            leaves: limits::EXPORT_EVENTS_MAX as u64,
+            read: SCANNED_MAX as u64,
+            // What API Gateway lets through, base64 included.
+            bytes: 4 << 20,
+        };
+        let written = write_bundle(
+            self.tree.objects(),
+            tenant.id(),
+            tenant.log(),
+            &bundle,
+            self.clock.now(),
+            Some(&head.checkpoint),
+            Some(limits),
+            &path,
+            &|_, _| {},
+        )
+        .await;
+        let file = written.and_then(|_| {
+            std::fs::read(&path).map_err(|e| Error::new(Code::Internal, "reading a bundle").with_source(e))
+        });
+        // It may never have come to be.
+        let _removed = std::fs::remove_file(&path);
+        let mut response = answer(StatusCode::OK, "application/zip", file?);
+        let file = HeaderValue::from_static("attachment; filename=\"evidence.zip\"");
+        response.headers_mut().insert(CONTENT_DISPOSITION, file);
         Ok(response)
     }
 

@@ -212,8 +212,12 @@ fn query_parameter(name: &str) -> Value {
         "after" => (text, "Made after the hour this time lies in: RFC 3339"),
         "cursor" => (text, "The `next_cursor` of the page before"),
         "format" => {
-            (json!({"type": "string", "enum": ["csv", "jsonl", "json"], "default": "json"}), "Of the file")
+            (json!({"type": "string", "enum": ["csv", "jsonl", "json", "evidence"], "default": "json"}), "Of the file; `evidence` is a bundle that proves what is in it, and needs `proofs:read` too")
         }
+        "covering" => (
+            json!({"type": "boolean", "default": false}),
+            "Of a bundle: also the events in between, so that it can be seen that none was left out",
+        ),
         "preview" => {
             (json!({"type": "boolean", "default": false}), "Answer what would change, and change nothing")
         }
@@ -272,6 +276,7 @@ fn responses(endpoint: Endpoint) -> Value {
             "application/json": {"schema": events},
             "application/x-ndjson": {"schema": {"type": "string"}},
             "text/csv": {"schema": {"type": "string"}},
+            "application/zip": {"schema": {"type": "string"}},
         }}}),
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
         Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),

@@ -22,7 +22,7 @@ struct Place {
 /// S3 counts whole days of what remains: a lock of n days may have n - 1 left when it arrives.
 const PROOF_DAYS: u32 = limits::CHECKPOINT_LOCK_DAYS - 1;
 
-const PLACES: [Place; 6] = [
+const PLACES: [Place; 8] = [
     Place {
         prefix: "segments/",
         key: "segments/tenant_id=any/log=0/00000000000000000007.parquet",
@@ -51,6 +51,20 @@ const PLACES: [Place; 6] = [
         lock_days: PROOF_DAYS,
         writers: &["compact"],
         lockers: &["compact"],
+    },
+    Place {
+        prefix: "key-changes/",
+        key: "key-changes/tenant_id=any/log=0/00000000000000000007.key",
+        lock_days: PROOF_DAYS,
+        writers: &["seal"],
+        lockers: &["seal"],
+    },
+    Place {
+        prefix: "statements/",
+        key: "statements/tenant_id=any/log=0/2026-05-01T14.checkpoint",
+        lock_days: PROOF_DAYS,
+        writers: &["seal"],
+        lockers: &["seal"],
     },
     Place {
         prefix: "keys/",

@@ -56,6 +56,17 @@ pub struct BundleSummary {
     pub tree_size: TreeSize,
 }
 
+/// What a bundle may take, where somebody waits for it.
+#[derive(Clone, Copy, Debug)]
+pub struct BundleLimits {
+    /// Leaves in it.
+    pub leaves: u64,
+    /// Leaves that are looked at to find what matches.
+    pub read: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
 /// Hears how far it got: leaves read and leaves to read, over both passes.
 pub type BundleProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
@@ -119,6 +130,7 @@ pub async fn write_bundle(
     request: &BundleRequest,
     now: Timestamp,
     checkpoint: Option<&str>,
+    limits: Option<BundleLimits>,
     out: &Path,
     progress: BundleProgress<'_>,
 ) -> Result<BundleSummary> {
@@ -126,6 +138,9 @@ pub async fn write_bundle(
     let published = published_keys(&*objects).await?;
     let log = Log::read(objects, tenant, log).await?;
     let total = 2 * log.head.size().to_u64();
+    if let Some(limits) = limits {
+        log.is_within(limits, &filter)?;
+    }
     let found = log.matching(&filter, &|read| progress(read, total)).await?;
     let (Some(first), Some(last)) = (found.first().copied(), found.last().copied()) else {
         let told = match log.expired {
@@ -134,6 +149,10 @@ pub async fn write_bundle(
         };
         return Err(Error::new(Code::NotFound, told));
     };
+    let in_it = if request.covers_all() { last.to_u64() + 1 - first.to_u64() } else { found.len() as u64 };
+    if limits.is_some_and(|limits| in_it > limits.leaves) {
+        return Err(too_large(format!("{in_it} events")));
+    }
     let (text, size) = log.checkpoint_over(last, checkpoint).await?;
     let levels = log.levels(size).await?;
     let events = with_suffix(out, "events");
@@ -161,6 +180,10 @@ pub async fn write_bundle(
     drop(fs::remove_file(&events));
     packed?;
     let (sha256, bytes) = hash_of(out)?;
+    if limits.is_some_and(|limits| bytes > limits.bytes) {
+        drop(fs::remove_file(out));
+        return Err(too_large(format!("{bytes} bytes")));
+    }
     Ok(BundleSummary { leaves, matches: info.matches, bytes, sha256, tree_size: size })
 }
 
@@ -255,6 +278,20 @@ impl Log {
         let tree = StoredTree::new(store.clone(), store, objects.clone());
         let head = Head { edge, ..Head::empty(Timestamp::default()) };
         Ok(Log { tenant, objects, tree, head, pieces, expired })
+    }
+
+    /// Sees to it that no more is read than somebody waits for.
+    fn is_within(&self, limits: BundleLimits, filter: &Filter) -> Result<()> {
+        let Some(ids) = filter.range() else { return Ok(()) };
+        let to_read = self.pieces.iter().filter(|piece| {
+            let (least, greatest) = piece.ids();
+            greatest >= ids.first && least <= ids.last
+        });
+        let leaves: u64 = to_read.map(|piece| piece.range().1.to_u64() - piece.range().0.to_u64()).sum();
+        match leaves <= limits.read {
+            true => Ok(()),
+            false => Err(too_large(format!("{leaves} events to look at"))),
+        }
     }
 
     /// The leaves that match, in order.
@@ -539,6 +576,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(".");
     name.push(suffix);
     PathBuf::from(name)
+}
+
+fn too_large(what: String) -> Error {
+    let detail = format!(
+        "the bundle takes {what}: narrow it down by `from` and `to`, or have the operator make it with `stele bundle`"
+    );
+    Error::new(Code::ExportTooLarge, detail)
 }
 
 fn gone(key: &ObjectKey) -> Error {

@@ -107,6 +107,8 @@ pub enum ExportFormat {
     JsonLines,
     /// RFC 4180.
     Csv,
+    /// An evidence bundle: sealed events with what proves them.
+    Evidence,
 }
 
 /// An export as asked for.
@@ -120,18 +122,21 @@ pub struct ExportRequest {
     pub order: Order,
     /// How they are written.
     pub format: ExportFormat,
+    /// Of a bundle: also the events in between, so that it can be seen that none was left out.
+    pub covering: bool,
 }
 
 impl ExportRequest {
     /// All its parameters.
-    pub const PARAMETERS: [&'static str; 16] = {
-        let mut all = [""; 16];
+    pub const PARAMETERS: [&'static str; 17] = {
+        let mut all = [""; 17];
         let mut at = 0;
         while at < 15 {
             all[at] = ListRequest::PARAMETERS[at];
             at += 1;
         }
         all[15] = "format";
+        all[16] = "covering";
         all
     };
 
@@ -145,13 +150,24 @@ impl ExportRequest {
             None | Some("json") => ExportFormat::Json,
             Some("jsonl") => ExportFormat::JsonLines,
             Some("csv") => ExportFormat::Csv,
-            Some(other) => return Err(not_one_of("format", other, &["csv", "jsonl", "json"])),
+            Some("evidence") => ExportFormat::Evidence,
+            Some(other) => return Err(not_one_of("format", other, &["csv", "jsonl", "json", "evidence"])),
         };
+        let covering = match parameters.one("covering")? {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => return Err(not_one_of("covering", other, &["true", "false"])),
+        };
+        if covering && format != ExportFormat::Evidence {
+            let detail = "`covering` is for `format=evidence`";
+            return Err(bad_parameter("covering", "contradiction", detail));
+        }
         Ok(ExportRequest {
             tenant_id: tenant_parameter(parameters)?,
             filter: filter(parameters)?,
             order: order(parameters)?,
             format,
+            covering,
         })
     }
 }
