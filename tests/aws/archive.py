@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SEGMENT = re.compile(r"segments/tenant_id=([^/]+)/log=(\d+)/(\d{20})\.parquet")
 ARCHIVED = re.compile(r"archive/tenant_id=([^/]+)/log=(\d+)/month=(\d{4}-\d{2})/(\d{20})\.parquet")
-LOCK_DAYS = {"segments/": 35, "checkpoints/": 3654, "tiles/": 3654, "keys/": 3654, "secrets/": 3654}
+LOCK_DAYS = {"segments/": 35, "checkpoints/": 3654, "tiles/": 3654, "key-changes/": 3654, "statements/": 3654, "keys/": 3654,
+             "secrets/": 3654}
 DAY = datetime.timedelta(days=1)
 
 

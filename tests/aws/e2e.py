@@ -25,6 +25,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -216,7 +217,7 @@ def deployed_as_the_templates_say(world):
 
 def setup_locked_the_secrets_and_published_the_key(world):
     counts = check_locks(world.s3, BUCKET, MODE)
-    assert counts == {"secrets/": 2, "keys/": 1}, counts
+    assert counts == {"secrets/": 2, "keys/": 3}, counts
     keys = {key for key, _, _ in versions(world.s3, BUCKET)}
     assert {"secrets/master.wrapped", "secrets/signing.wrapped"} < keys, keys
     environment = variables_of(world, "seal")
@@ -365,7 +366,9 @@ def every_checkpoint_verifies(world):
     signed = 0
     published = {}
     for tenant in sorted({tenant for tenant, _ in world.archive.logs}):
-        published[tenant] = [key["vkey"] for key in world.get(f"/v1/log/keys?tenant_id={tenant}")]
+        keys = world.get(f"/v1/log/keys?tenant_id={tenant}")
+        assert [key["purpose"] for key in keys] == ["checkpoints and manifests", "receipts", "statements"], keys
+        published[tenant] = [key["vkey"] for key in keys if key["purpose"] == "checkpoints and manifests"]
         status, _, note = world.request("GET", f"/v1/log/checkpoint?tenant_id={tenant}")
         assert status == 200, note
         size = world.archive.check_note(tenant, note.decode(), published[tenant])
@@ -748,6 +751,32 @@ def logs_that_went_quiet_are_published_by_the_schedule(world):
     return "2 checkpoints and their manifests"
 
 
+def what_is_sealed_is_proven_over_http(world):
+    """A proof, a bundle, tiles and statements through the gateway, each checked by the command line with the pinned key."""
+    tenant = sorted({tenant for tenant, _ in world.archive.logs})[0]
+    event = world.get(f"/v1/events?tenant_id={tenant}&limit=1&order=asc")["events"][0]
+    folder = Path(tempfile.mkdtemp(dir=world.folder))
+    status, headers, proof = world.request("GET", f"/v1/events/{event['id']}/proof?tenant_id={tenant}",
+                                           accept="application/json")
+    assert status == 200, (status, headers, proof)
+    (folder / "proof.json").write_bytes(proof)
+    said = world.run_stele("verify", "proof", str(folder / "proof.json"), "--public-key", world.public_keys)
+    assert "PROVEN" in said, said
+    status, headers, bundle = world.request("GET", f"/v1/events/export?format=evidence&tenant_id={tenant}")
+    assert status == 200 and headers["content-type"] == "application/zip", (status, headers, bundle[:300])
+    (folder / "evidence.zip").write_bytes(bundle)
+    said = world.run_stele("verify", "bundle", str(folder / "evidence.zip"), "--public-key", world.public_keys)
+    assert "PROVEN" in said, said
+    size = json.loads(proof)["tree_size"]
+    status, _, tile = world.request("GET", f"/v1/log/tile/0/000.p/{size}?tenant_id={tenant}")
+    assert status == 200 and len(tile) == 32 * size, (status, size, len(tile))
+    stated = world.get(f"/v1/log/statements?tenant_id={tenant}")["statements"]
+    assert len(stated) == 1, stated
+    status, _, note = world.request("GET", f"/v1/log/consistency?tenant_id={tenant}&from=1")
+    assert status == 200 and json.loads(note)["to"] == size, note
+    return f"{len(bundle)} bytes of evidence"
+
+
 def as_event(value):
     """What JSON has no word for, as Lambda events have it."""
     if isinstance(value, bytes):
@@ -1089,6 +1118,7 @@ STEPS = [
     the_doctor_finds_nothing_wrong_and_what_is_made_wrong,
     what_waits_is_archived_and_its_segments_let_go,
     what_is_archived_is_read_like_anything_else,
+    what_is_sealed_is_proven_over_http,
     a_longer_class_lengthens_what_is_locked,
     a_legal_hold_is_on_every_object_until_it_is_released,
     every_closed_day_is_proven_and_what_is_missing_is_sealed,

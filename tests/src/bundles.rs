@@ -527,22 +527,29 @@ fn a_small_bundle_comes_over_http_and_a_large_one_is_refused() {
     let world = mixed();
     let folder = tempfile::tempdir().unwrap();
     let ask = |query: &str| {
-        let request = http::Request::get(format!("/v1/events/export?format=evidence&tenant_id={TENANT}{query}"))
-            .header("authorization", format!("Bearer {GOVERNOR}"))
-            .body(bytes::Bytes::new())
-            .unwrap();
+        let request =
+            http::Request::get(format!("/v1/events/export?format=evidence&tenant_id={TENANT}{query}"))
+                .header("authorization", format!("Bearer {GOVERNOR}"))
+                .body(bytes::Bytes::new())
+                .unwrap();
         let response = at_once(world.query().handle(request));
         (response.status().as_u16(), response.into_body())
     };
-    for (query, complete) in
-        [("", Verdict::Proven), ("&actor_id=u3", Verdict::CouldNotCheck), ("&actor_id=u3&covering=true", Verdict::Proven)]
-    {
+    for (query, complete) in [
+        ("", Verdict::Proven),
+        ("&actor_id=u3", Verdict::CouldNotCheck),
+        ("&actor_id=u3&covering=true", Verdict::Proven),
+    ] {
         let (status, body) = ask(query);
         assert_eq!(status, 200, "{body:?}");
         let path = folder.path().join("a.zip");
         fs::write(&path, &body).unwrap();
         let report = verified(&path, &options(&world));
-        assert_eq!((report.logs[0].integrity, report.logs[0].completeness), (Verdict::Proven, complete), "{report:#?}");
+        assert_eq!(
+            (report.logs[0].integrity, report.logs[0].completeness),
+            (Verdict::Proven, complete),
+            "{report:#?}"
+        );
     }
     assert_eq!(ask("&actor_id=nobody").0, 404);
     assert_eq!(ask("&covering=maybe").0, 400);

@@ -88,6 +88,7 @@ impl Service {
                     listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
                     data,
                     keys: vec![ROOT.into(), format!("org_demo:{DEMO}"), format!("org_other:{OTHER}")],
+                    witnesses: Vec::new(),
                 })
                 .await
                 .expect("the runner starts");

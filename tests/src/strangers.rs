@@ -188,11 +188,13 @@ fn strangers_accept_every_proof_and_refuse_every_changed_one() {
         let (a, b) = (random() % size + 1, random() % size + 1);
         let (old, new) = (a.min(b), a.max(b));
         let edge = |at| at_once(tree.edge(&tenant, &head, TreeSize::new(at))).unwrap().root();
-        let proof = at_once(tree.consistency(&tenant, &head, TreeSize::new(old), TreeSize::new(new))).unwrap();
+        let proof =
+            at_once(tree.consistency(&tenant, &head, TreeSize::new(old), TreeSize::new(new))).unwrap();
         cases.push(Case::Consistency { old, old_root: edge(old), size: new, root: edge(new), proof });
         pairs += 1;
     }
-    let key = VerifierKey::new(tenant.origin().key_name(), &PublicKey::of_seed(&crate::world::SEED).0).unwrap();
+    let key =
+        VerifierKey::new(tenant.origin().key_name(), &PublicKey::of_seed(&crate::world::SEED).0).unwrap();
     let (published, next) = at_once(tree.checkpoints(&tenant, TreeSize::ZERO, 1_000)).unwrap();
     assert!(published.len() > 10 && next.is_none());
     let notes = published.iter().map(|(_, text)| String::from_utf8(text.to_vec()).unwrap());
@@ -249,7 +251,10 @@ fn strangers_accept_every_proof_and_refuse_every_changed_one() {
         lines.push(case(Hash::of(b"another"), false));
     }
     if !is_go_there() {
-        assert!(std::env::var_os("STELE_REQUIRE_GO").is_none(), "STELE_REQUIRE_GO is set, and Go is not there");
+        assert!(
+            std::env::var_os("STELE_REQUIRE_GO").is_none(),
+            "STELE_REQUIRE_GO is set, and Go is not there"
+        );
         eprintln!("NOT CHECKED: Go is not installed, so golang.org/x/mod/sumdb judged nothing");
         return;
     }

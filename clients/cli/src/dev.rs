@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use stele_adapters::witnesses::Witness;
 use stele_local::{Runner, Settings, ShownKey};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -28,6 +29,9 @@ pub(crate) struct Dev {
     /// STELE_DEV_KEY, several separated by commas] [default: two keys, made at the first start]
     #[arg(long = "key", value_name = "STRING|TENANT:STRING")]
     keys: Vec<String>,
+    /// A witness that is to cosign what is stated, as `stele witness` prints it; can be repeated
+    #[arg(long = "witness", value_name = "URL VKEY")]
+    witnesses: Vec<String>,
 }
 
 /// Runs it until Ctrl-C or SIGTERM.
@@ -37,7 +41,8 @@ pub(crate) fn run(args: &Dev) -> Result<(), Failure> {
         false => args.keys.clone(),
     };
     let data = (!args.memory).then(|| args.data.clone());
-    let settings = Settings { listen: args.listen, data: data.clone(), keys };
+    let witnesses = Witness::all(&args.witnesses.join("\n")).map_err(|e| Failure::of(&e))?;
+    let settings = Settings { listen: args.listen, data: data.clone(), keys, witnesses };
     crate::runtime()?.block_on(async {
         // Before anything is started: a signal that comes early must not be lost.
         let stop = stopped().map_err(|e| Failure::could_not("listen for signals", e))?;

@@ -1,4 +1,4 @@
-//! Keys: create, list and revoke API keys.
+//! Keys: create, list and revoke API keys; change the key that checkpoints are signed with.
 
 use crate::client::{Server, encode};
 use crate::cloud::Place;
@@ -6,12 +6,13 @@ use crate::import::tenant;
 use crate::show::{Clean, Failure, note, print, table};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use stele::access::Scope;
 use stele::id::TenantId;
 
 const PATH: &str = "/v1/api-keys";
 
-/// Creates, lists and revokes API keys
+/// Creates, lists and revokes API keys, and changes the key of checkpoints
 #[derive(Args, Debug)]
 pub(crate) struct Keys {
     #[command(subcommand)]
@@ -55,6 +56,12 @@ enum Command {
         env: String,
         #[command(flatten)]
         place: Place,
+    },
+    /// Adds a checkpoint key to a data folder: `stele dev` hands every log over to it at its next start, for good
+    Rotate {
+        /// Data folder; nobody may work in it meanwhile
+        #[arg(long, env = "STELE_DATA", default_value = "./.stele", value_name = "DIR")]
+        data: PathBuf,
     },
     /// Revokes a key for good
     Revoke {
@@ -128,6 +135,13 @@ pub(crate) fn run(args: &Keys) -> Result<(), Failure> {
             print(table(&rows(&listed.api_keys)))
         }
         Command::Bootstrap { name, installation, env, place } => bootstrap(name, installation, env, place),
+        Command::Rotate { data } => {
+            let keys = stele_local::add_checkpoint_key(data).map_err(|e| Failure::of(&e))?;
+            print(format!(
+                "there are {keys} checkpoint keys now; each log is handed over to the newest when something is sealed in it next, \
+                 by a note that both keys sign (`GET /v1/log/keys`)"
+            ))
+        }
         Command::Revoke { key_id, server } => {
             let mut path = format!("{PATH}/");
             encode(&mut path, key_id);

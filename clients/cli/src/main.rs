@@ -139,6 +139,7 @@ mod tests {
             "stele generate --events 5 --tenants 2 --seed 9 --days 1 --until 2026-05-01 --ids",
             "stele keys create --name ci --tenant org_a --scope events:write --scope events:read",
             "stele keys list",
+            "stele keys rotate --data d",
             "stele keys revoke abc --url http://h --key k",
             "stele verify --data d --since a --since b --public-key AA== --tenant org_a --json",
             "stele verify bundle b.zip --public-key AA== --max-age 26h --policy p --html r.html --json",

@@ -244,7 +244,7 @@ impl Compact {
             tokio::task::yield_now().await;
         }
         let (file, header) = writer.finish()?;
-        if tiles.edge() != &header.after {
+        if tiles.edge() != header.after {
             return Err(Error::new(Code::Internal, "tiles and file do not hold the same leaves"));
         }
         Ok(Written { file, header, tiles: tiles.finish() })

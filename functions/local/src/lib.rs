@@ -40,6 +40,7 @@ use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::places::Places;
 use stele_adapters::stored_tree::StoredTree;
 use stele_adapters::tenants::TenantCache;
+use stele_adapters::witnesses::Witness;
 use stele_compact::Compact;
 use stele_drain::Drain;
 use stele_ingest::{Ingest, ReceiptSigner};
@@ -64,6 +65,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// Keys to accept, exactly as given: `STRING` for a platform key, `TENANT:STRING` for one of a tenant.
     pub keys: Vec<String>,
+    /// Who is asked to cosign what is stated.
+    pub witnesses: Vec<Arc<Witness>>,
 }
 
 /// A key the runner accepts.
@@ -280,7 +283,7 @@ impl Installation {
         }
     }
 
-    fn seal(&self) -> Arc<Seal> {
+    fn seal(&self, witnesses: Vec<Arc<Witness>>) -> Arc<Seal> {
         let store = Arc::new(self.dynamo.store().clone());
         Arc::new(Seal::new(
             store.clone(),
@@ -288,7 +291,7 @@ impl Installation {
             store,
             self.places(),
             self.clock.clone(),
-            SealSettings { witnesses: Vec::new(), seeds: self.stored.seeds.clone(), publish_every_ms: 0 },
+            SealSettings { witnesses, seeds: self.stored.seeds.clone(), publish_every_ms: 0 },
         ))
     }
 }
@@ -367,7 +370,7 @@ impl Runner {
             parking: installation.parking.clone(),
             guard,
             dynamo: installation.dynamo.clone(),
-            seal: installation.seal(),
+            seal: installation.seal(settings.witnesses),
             clock: clock.clone(),
             sealed_through: settings.data.as_ref().map(|d| d.join("sealed-through")),
         };
@@ -433,12 +436,21 @@ pub async fn database(data: &Path) -> Result<Option<Database>> {
     Ok(Some(Database { dynamo: EmbeddedDynamo::start(Some(&file)).await?, _claim }))
 }
 
+/// Adds a checkpoint key to a data folder, and says how many there are then. Logs are handed over at the next start.
+///
+/// # Errors
+/// `unavailable` while somebody works in the folder.
+pub fn add_checkpoint_key(data: &Path) -> Result<usize> {
+    let _claim = claim(data)?;
+    secrets::add_seed(data, &SystemRandom)
+}
+
 /// Restores the database of a data folder from its write-once folder alone.
 pub async fn rebuild(data: &Path, progress: &(dyn Fn(&Rebuilt) + Sync)) -> Result<Rebuilt> {
     let installation = Installation::open(Some(data)).await?;
     let store = Arc::new(installation.dynamo.store().clone());
     let archive = installation.archive.clone();
-    Rebuild::new(installation.seal(), store.clone(), store, archive).run(progress).await
+    Rebuild::new(installation.seal(Vec::new()), store.clone(), store, archive).run(progress).await
 }
 
 /// Does once, for all tenants of a data folder, what the schedules do: compacts, reconciles, lets expire what may go.

@@ -211,9 +211,10 @@ fn query_parameter(name: &str) -> Value {
         ),
         "after" => (text, "Made after the hour this time lies in: RFC 3339"),
         "cursor" => (text, "The `next_cursor` of the page before"),
-        "format" => {
-            (json!({"type": "string", "enum": ["csv", "jsonl", "json", "evidence"], "default": "json"}), "Of the file; `evidence` is a bundle that proves what is in it, and needs `proofs:read` too")
-        }
+        "format" => (
+            json!({"type": "string", "enum": ["csv", "jsonl", "json", "evidence"], "default": "json"}),
+            "Of the file; `evidence` is a bundle that proves what is in it, and needs `proofs:read` too",
+        ),
         "covering" => (
             json!({"type": "boolean", "default": false}),
             "Of a bundle: also the events in between, so that it can be seen that none was left out",

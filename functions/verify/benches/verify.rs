@@ -113,5 +113,10 @@ async fn run(folder: &Path) {
     let proven: u64 = report.logs.iter().map(|log| log.leaves_proven).sum();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("?").trim().to_owned();
-    println!("{} events, {:?}, {took:.2} s, {:.0} events/s, peak RSS {peak}", proven, report.verdict(), proven as f64 / took);
+    println!(
+        "{} events, {:?}, {took:.2} s, {:.0} events/s, peak RSS {peak}",
+        proven,
+        report.verdict(),
+        proven as f64 / took
+    );
 }

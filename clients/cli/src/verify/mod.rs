@@ -83,8 +83,10 @@ pub(crate) struct Asked {
 impl Asked {
     /// The keys to trust.
     fn pinned(&self) -> Result<Vec<PublicKey>, Failure> {
-        let mut pinned: Vec<PublicKey> =
-            self.public_key.iter().map(|given| public_key(given)).collect::<Result<_, _>>()?;
+        let mut pinned = Vec::new();
+        for given in &self.public_key {
+            pinned.extend(public_keys(given)?);
+        }
         if let Some(policy) = self.policy()? {
             pinned.extend(policy.logs().iter().map(|log| PublicKey(*log.public())));
         }
@@ -207,6 +209,21 @@ pub(crate) fn archive(data: &Path) -> PathBuf {
 fn saved(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path)
         .map_err(|e| Failure::could_not(format!("read the checkpoint `{}`", path.display()), e))
+}
+
+/// The checkpoint keys of what was given: the output `PublicKeys` of an installation, which names what each key signs, or
+/// one key.
+fn public_keys(given: &str) -> Result<Vec<PublicKey>, Failure> {
+    let parts: Vec<&str> = given.split(',').collect();
+    if !parts.iter().all(|part| part.contains(':')) || Path::new(given).exists() {
+        return Ok(vec![public_key(given)?]);
+    }
+    let of_checkpoints = parts.iter().filter_map(|part| part.trim().strip_prefix("checkpoints:"));
+    let keys: Vec<PublicKey> = of_checkpoints.map(public_key).collect::<Result<_, _>>()?;
+    match keys.is_empty() {
+        true => Err(Failure::CouldNot(format!("`{}` has no key for checkpoints in it", Clean(given)))),
+        false => Ok(keys),
+    }
 }
 
 /// A public key in a file of ours, as a verifier key of C2SP, or as the base64 of its 32 bytes; in a file or as

@@ -432,34 +432,57 @@ impl<'a> StoredColumns<'a> {
         };
         let ends = self.leaf.value_offsets();
         let leaf = self.leaves.slice(ends[row] as usize..ends[row + 1] as usize);
-        let record = Record::from_leaf(leaf).map_err(|e| {
-            Error::corrupt(format_args!("{key}: leaf {index}"), "a record", e.detail()).with_source(e)
-        })?;
-        if record.tenant != *tenant {
-            return differs("tenant_id", tenant.to_string(), record.tenant.to_string());
+        let mut wrong = None;
+        let record = Record::read(leaf, |columns| {
+            let found = self.hold(columns, tenant, index, row, &differs);
+            // Told as it is below; here it only ends the reading.
+            found.map_err(|e| {
+                wrong = Some(e);
+                Error::corrupt(key, "columns as the leaf has them", "others")
+            })
+        });
+        let record = match (wrong, record) {
+            (Some(wrong), _) => return Err(wrong),
+            (None, record) => record.map_err(|e| {
+                Error::corrupt(format_args!("{key}: leaf {index}"), "a record", e.detail()).with_source(e)
+            })?,
+        };
+        Ok(record)
+    }
+
+    /// Holds the columns of a row against those of its leaf.
+    fn hold(
+        &self,
+        columns: &Columns<'_>,
+        tenant: &TenantId,
+        index: LeafIndex,
+        row: usize,
+        differs: &dyn Fn(&str, String, String) -> Result<()>,
+    ) -> Result<()> {
+        if columns.tenant_id != tenant.as_str() {
+            return differs("tenant_id", tenant.to_string(), columns.tenant_id.to_string());
         }
         let numbers = [
             ("leaf_index", index.to_u64(), self.leaf_index.value(row)),
-            ("occurred_at", record.occurred_at.ms(), self.occurred_at.value(row)),
-            ("received_at", record.received_at.ms(), self.received_at.value(row)),
+            ("occurred_at", columns.occurred_at.ms(), self.occurred_at.value(row)),
+            ("received_at", columns.received_at.ms(), self.received_at.value(row)),
         ];
         for (column, expected, found) in numbers {
             if u64::try_from(found) != Ok(expected) {
                 return differs(column, expected.to_string(), found.to_string());
             }
         }
-        if record.id.to_bytes() != self.id.value(row).as_bytes() {
-            return differs("id", record.id.to_string(), self.id.value(row).to_owned());
+        if columns.id.to_bytes() != self.id.value(row).as_bytes() {
+            return differs("id", columns.id.to_string(), self.id.value(row).to_owned());
         }
-        let columns = Columns::of(&record.leaf)?;
         for (text, stored) in &self.texts {
-            let expected = (text.of)(&columns);
+            let expected = (text.of)(columns);
             let found = stored.is_valid(row).then(|| stored.value(row));
             if expected != found {
                 let shown = |value: Option<&str>| value.unwrap_or("(null)").to_owned();
                 return differs(text.name, shown(expected), shown(found));
             }
         }
-        Ok(record)
+        Ok(())
     }
 }

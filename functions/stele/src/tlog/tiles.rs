@@ -194,11 +194,13 @@ pub fn range_between(tiles: &[Tiles], first: TreeSize, end: TreeSize) -> Option<
 /// Makes tiles leaf by leaf.
 pub struct TilesBuilder {
     origin: Origin,
-    edge: RightEdge,
+    before: RightEdge,
     cuts: BTreeSet<TreeSize>,
     ranges: Vec<CompactRange>,
-    /// The subtree of 256 leaves under way.
+    /// The subtree of 256 leaves under way, up to `part`.
     subtree: CompactRange,
+    /// What came since the last cut, and since the subtree began: each leaf is hashed into this alone.
+    part: CompactRange,
     level_1: Vec<Hash>,
 }
 
@@ -207,34 +209,48 @@ impl TilesBuilder {
     pub fn new(origin: Origin, before: RightEdge, cuts: BTreeSet<TreeSize>) -> TilesBuilder {
         let ranges = vec![CompactRange::empty(before.size())];
         let subtree = before.to_range().since(before.size().to_u64() / TILE_LEAVES * TILE_LEAVES);
-        TilesBuilder { origin, edge: before, cuts, ranges, subtree, level_1: Vec::new() }
+        let part = CompactRange::empty(before.size());
+        TilesBuilder { origin, before, cuts, ranges, subtree, part, level_1: Vec::new() }
     }
 
     /// Appends a leaf by its hash.
     pub fn append(&mut self, leaf: Hash) {
-        let at = self.edge.size();
-        if self.cuts.contains(&at) && self.ranges.last().is_some_and(|range| range.first() != at) {
-            self.ranges.push(CompactRange::empty(at));
+        let at = self.part.end();
+        if self.cuts.contains(&at) {
+            self.end_part();
+            if self.ranges.last().is_some_and(|range| range.first() != at) {
+                self.ranges.push(CompactRange::empty(at));
+            }
         }
-        if let Some(range) = self.ranges.last_mut() {
-            range.append(leaf);
-        }
-        self.edge.append(leaf);
-        self.subtree.append(leaf);
-        if self.edge.size().to_u64().is_multiple_of(TILE_LEAVES) {
+        self.part.append(leaf);
+        if self.part.end().to_u64().is_multiple_of(TILE_LEAVES) {
+            self.end_part();
             // Complete, it is one perfect subtree.
             self.level_1.extend(self.subtree.hashes());
-            self.subtree = CompactRange::empty(self.edge.size());
+            self.subtree = CompactRange::empty(self.part.end());
+        }
+    }
+
+    fn end_part(&mut self) {
+        let end = self.part.end();
+        let part = std::mem::replace(&mut self.part, CompactRange::empty(end));
+        for whole in self.ranges.last_mut().into_iter().chain([&mut self.subtree]) {
+            whole.join(&part).expect("a part begins where the one before ended");
         }
     }
 
     /// The tree so far.
-    pub fn edge(&self) -> &RightEdge {
-        &self.edge
+    pub fn edge(&self) -> RightEdge {
+        let parts = self.ranges.iter().chain([&self.part]);
+        let edge = parts
+            .filter(|range| range.end() > range.first())
+            .try_fold(self.before.clone(), |edge, range| edge.followed_by(range));
+        edge.expect("ranges follow each other")
     }
 
     /// The tiles.
-    pub fn finish(self) -> Tiles {
+    pub fn finish(mut self) -> Tiles {
+        self.end_part();
         Tiles { origin: self.origin, ranges: self.ranges, level_1: self.level_1 }
     }
 }
@@ -266,7 +282,7 @@ mod tests {
         let cuts = cuts.iter().copied().map(TreeSize::new).collect();
         let mut builder = TilesBuilder::new(origin(), edge(leaves, first), cuts);
         leaves[first as usize..end as usize].iter().for_each(|leaf| builder.append(*leaf));
-        assert_eq!(builder.edge(), &edge(leaves, end));
+        assert_eq!(builder.edge(), edge(leaves, end));
         builder.finish()
     }
 

@@ -11,6 +11,7 @@ use super::BLOCK_LEAVES;
 use super::layout::{SCHEMA, texts};
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
@@ -30,6 +31,7 @@ use stele::ports::LockedObjects;
 use stele::record::Record;
 use stele::time::Timestamp;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize, leaf_hash};
+use stele::tlog::range::CompactRange;
 use stele::tlog::tree::RightEdge;
 use stele::{Code, Error, Result};
 
@@ -37,6 +39,8 @@ use stele::{Code, Error, Result};
 const TAIL_BYTES: u64 = 108 * 1024;
 /// Ranges with so little between them are read at once.
 const GAP_BYTES: u64 = 16 * 1024;
+/// Row groups worked off side by side when a file is verified: memory holds as many.
+const GROUPS_AT_ONCE: usize = 4;
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 1024;
 
@@ -265,7 +269,7 @@ impl ArchiveFile {
 
     /// Reads the whole file and checks all of it: that every leaf is the tenant's and every column what its leaf says, the tree
     /// the leaves grow, and what header and statistics say of them. Visits the records in leaf order, at most a block at a
-    /// time, and returns the SHA-256 of the file as read. Memory holds one row group.
+    /// time, and returns the SHA-256 of the file as read. Memory holds a few row groups.
     pub async fn verify(
         &self,
         tenant: &TenantId,
@@ -276,35 +280,62 @@ impl ArchiveFile {
         let mut received: Option<(Timestamp, Timestamp)> = None;
         let mut ids: Option<(EventId, EventId)> = None;
         let mut reading = WholeReading::new();
-        let all: Vec<usize> = (0..self.metadata.file_metadata().schema_descr().num_columns()).collect();
-        for group in 0..self.firsts.len() {
-            let held = reading.next(self, group).await?;
-            let leaves = self.leaves_of_group(group);
-            let first = LeafIndex::new(leaves.start);
-            let mut slots = Slots::new(at, leaves);
-            self.rows(group, &all, Rows::All, Some(&held), &mut |batch| {
-                let columns = StoredColumns::of(at, texts(), batch)?;
-                let indexes: &Int64Array = column(at, batch, LEAF_INDEX)?;
-                for (row, index) in indexes.values().iter().enumerate() {
-                    let named = LeafIndex::new(u64::try_from(*index).unwrap_or(u64::MAX));
-                    slots.put(*index, columns.record(tenant, at, named, row)?)?;
+        // Row groups are read in turn and worked off side by side, while those before them are visited.
+        let at_once =
+            std::thread::available_parallelism().map_or(1, |threads| threads.get().min(GROUPS_AT_ONCE));
+        let mut consume = |worked: Vec<(usize, Vec<Record>, CompactRange)>| -> Result<()> {
+            for (group, records, range) in worked {
+                let next = edge.followed_by(&range);
+                edge =
+                    next.ok_or_else(|| Error::corrupt(at, "row groups that follow each other", "others"))?;
+                let mut occurred: Option<(i64, i64)> = None;
+                for record in &records {
+                    widen(&mut received, record.received_at);
+                    widen(&mut ids, record.id);
+                    widen(&mut occurred, record.occurred_at.ms() as i64);
                 }
-                Ok(())
-            })
-            .await?;
-            let records: Vec<Record> = slots.complete()?.into_iter().map(|(_, record)| record).collect();
-            let mut occurred: Option<(i64, i64)> = None;
-            for record in &records {
-                edge.append(record.leaf_hash);
-                widen(&mut received, record.received_at);
-                widen(&mut ids, record.id);
-                widen(&mut occurred, record.occurred_at.ms() as i64);
+                // A look-up by id believes these.
+                if occurred != Some(self.occurred_at_of(group)?) {
+                    return Err(Error::corrupt(
+                        at,
+                        "the extremes of occurred_at",
+                        "others in its statistics",
+                    ));
+                }
+                visit(LeafIndex::new(self.leaves_of_group(group).start), &records)?;
             }
-            // A look-up by id believes these.
-            if occurred != Some(self.occurred_at_of(group)?) {
-                return Err(Error::corrupt(at, "the extremes of occurred_at", "others in its statistics"));
+            Ok(())
+        };
+        let mut next = 0;
+        let mut ready = Vec::new();
+        while next < self.firsts.len() || !ready.is_empty() {
+            let groups = next..(next + at_once).min(self.firsts.len());
+            next = groups.end;
+            let mut held = Vec::with_capacity(groups.len());
+            for group in groups.clone() {
+                held.push(reading.next(self, group).await?);
             }
-            visit(first, &records)?;
+            let (consumed, worked) = std::thread::scope(|scope| {
+                let threads: Vec<_> = groups
+                    .clone()
+                    .zip(&held)
+                    .map(|(group, held)| {
+                        scope.spawn(move || self.records(tenant, group, held).now_or_never())
+                    })
+                    .collect();
+                let consumed = consume(std::mem::take(&mut ready));
+                let worked: Vec<_> = threads.into_iter().map(|thread| thread.join().ok().flatten()).collect();
+                (consumed, worked)
+            });
+            consumed?;
+            for ((group, held), worked) in groups.zip(&held).zip(worked) {
+                let (records, range) = match worked {
+                    Some(worked) => worked?,
+                    // It asks for bytes beyond what its metadata say: those have to be waited for.
+                    None => self.records(tenant, group, held).await?,
+                };
+                ready.push((group, records, range));
+            }
         }
         self.check_tree(&edge)?;
         let (received, ids) =
@@ -324,6 +355,32 @@ impl ArchiveFile {
             return Err(Error::corrupt(at, "times in order", "others in its header"));
         }
         reading.finish(self).await
+    }
+
+    /// The records of a row group in leaf order, each column held against its leaf, and the range of the tree they are.
+    async fn records(
+        &self,
+        tenant: &TenantId,
+        group: usize,
+        held: &Held,
+    ) -> Result<(Vec<Record>, CompactRange)> {
+        let at = self.at();
+        let all: Vec<usize> = (0..self.metadata.file_metadata().schema_descr().num_columns()).collect();
+        let mut slots = Slots::new(at, self.leaves_of_group(group));
+        self.rows(group, &all, Rows::All, Some(held), &mut |batch| {
+            let columns = StoredColumns::of(at, texts(), batch)?;
+            let indexes: &Int64Array = column(at, batch, LEAF_INDEX)?;
+            for (row, index) in indexes.values().iter().enumerate() {
+                let named = LeafIndex::new(u64::try_from(*index).unwrap_or(u64::MAX));
+                slots.put(*index, columns.record(tenant, at, named, row)?)?;
+            }
+            Ok(())
+        })
+        .await?;
+        let records: Vec<Record> = slots.complete()?.into_iter().map(|(_, record)| record).collect();
+        let mut range = CompactRange::empty(TreeSize::new(self.leaves_of_group(group).start));
+        records.iter().for_each(|record| range.append(record.leaf_hash));
+        Ok((records, range))
     }
 
     /// Reads the whole file for what compaction must know before it lets go of the segments: the SHA-256 of the file as
