@@ -32,7 +32,7 @@ const TENANTS: usize = 100;
 /// Clocks that stamp `received_at` may differ by so much.
 const SLACK_MS: u64 = 60 * 60 * 1000;
 /// How often it is looked whether a log is to be stated.
-const STATE_EVERY: Duration = Duration::from_secs(600);
+const STATE_EVERY: Duration = Duration::from_secs(20);
 /// How often expired items are swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
