@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use stele::access::LogNumber;
 use stele::bundle::{BundleInfo, BundleRequest};
 use stele::id::{EventId, TenantId};
 use stele::layout::{self, Object, ObjectKey};
-use stele::ports::Clock;
+use stele::ports::{Clock, LockedObjects};
 use stele::public_key::PublicKey;
 use stele::receipt::Receipt;
 use stele::time::DAY_MS;
@@ -19,6 +20,7 @@ use stele::tlog::checkpoint::Checkpoint;
 use stele::tlog::hash::{Hash, TreeSize};
 use stele::tlog::note::Note;
 use stele_adapters::bundle::write_bundle;
+use stele_adapters::memory_objects::MemoryObjects;
 use stele_verify::{
     Check, Options, ProofFile, ReceiptEvidence, Report, Terms, Verdict, judge_receipt, verify_bundle,
     verify_proof,
@@ -136,6 +138,13 @@ fn every_kind_of_request_is_proven_and_says_what_it_is_complete_in() {
         }
         let mut fresh = options(&world);
         fresh.terms.max_age_ms = Some(HOUR_MS);
+        // Who stated it is proven by a pinned key alone.
+        let by_nobody = verified(&path, &fresh);
+        assert_eq!(by_nobody.logs[0].freshness, Verdict::CouldNotCheck);
+        assert!(by_nobody.logs[0].notes.iter().any(|note| note.contains("pin that too")), "{by_nobody:#?}");
+        fresh.pinned_statements = vec![PublicKey::of_seed(&[1; 32])];
+        assert_caught(&verified(&path, &fresh), Check::Statement);
+        fresh.pinned_statements = world.public_keys().statements;
         assert_eq!(verified(&path, &fresh).logs[0].freshness, Verdict::Proven);
         fresh.terms.now = Some(world.clock.now().plus_days(2));
         let stale = verified(&path, &fresh);
@@ -153,7 +162,7 @@ fn every_kind_of_request_is_proven_and_says_what_it_is_complete_in() {
     }
     let nothing = bundle(&world, folder.path(), "none.zip", &request(&[("actor_id", "nobody")], false));
     let error = nothing.unwrap_err();
-    assert!(error.detail().contains("first 348 of the log have expired"), "{error}");
+    assert!(error.detail().contains("348 of the log have expired"), "{error}");
     assert!(bundle(&world, folder.path(), "bad.zip", &request(&[("nonsense", "x")], false)).is_err());
     // Nothing else is left behind.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
@@ -185,6 +194,61 @@ fn flip(path: &Path, options: &Options, flips: impl Iterator<Item = (usize, u8)>
         count += 1;
     }
     count
+}
+
+/// Files that went in the middle or altogether leave gaps: what is left is proven across them.
+#[test]
+fn what_is_left_is_proven_across_gaps() {
+    let objects = Arc::new(MemoryObjects::new());
+    let world = World::over(objects.clone(), World::new().clock);
+    at_once(world.publish_key());
+    for counts in [&[90][..], &[300, 7], &[20, 256, 3], &[600]] {
+        for count in counts {
+            seal(&world, *count);
+        }
+        at_once(world.compact(&world.compactor(), TENANT, true)).unwrap();
+        world.clock.advance_ms(DAY_MS);
+    }
+    world.clock.advance_ms(40 * DAY_MS);
+    at_once(world.objects.expire(world.clock.now()));
+    seal(&world, 5);
+    at_once(world.sealer().publish_idle()).unwrap();
+    let tenant = TenantId::parse(TENANT).unwrap();
+    let listed =
+        at_once(objects.list(&layout::archive_of(&tenant, LogNumber::default()), None, 100)).unwrap();
+    let files: Vec<ObjectKey> = listed
+        .iter()
+        .filter_map(|object| ObjectKey::parse(&object.key))
+        .filter(|object| matches!(object, Object::Archive { .. }))
+        .map(|object| object.key())
+        .collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    let folder = tempfile::tempdir().unwrap();
+    // The second; the first too; all of them.
+    for (at, (gone, expired)) in
+        [(&[1_usize][..], 307), (&[0], 397), (&[2, 3], 1_276)].into_iter().enumerate()
+    {
+        for file in gone {
+            assert!(objects.lose(&files[*file]));
+        }
+        for covering in [false, true] {
+            let asked = request(&[("actor_id", "u3")], covering);
+            let made = bundle(&world, folder.path(), &format!("{at}.zip"), &asked);
+            if covering && at == 0 {
+                // Nobody can hand over all of a range that has gone in part.
+                assert!(made.unwrap_err().detail().contains("leaves 90 to 397"));
+                continue;
+            }
+            let path = made.unwrap_or_else(|error| panic!("{at}, {covering}: {error}"));
+            let report = verified(&path, &options(&world));
+            assert_eq!(info(&path).expired, expired);
+            assert!(report.logs[0].findings.is_empty(), "{at}: {report:#?}");
+            assert_eq!(report.logs[0].integrity, Verdict::Proven, "{at}: {report:#?}");
+            assert_eq!(report.logs[0].completeness == Verdict::Proven, covering, "{at}: {report:#?}");
+        }
+    }
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 3, "nothing half written is left: {left:?}");
 }
 
 #[test]
@@ -478,6 +542,37 @@ fn duckdb_alone_proves_a_bundle_and_finds_what_was_changed_in_it() {
         let index = fs::read_to_string(unzipped.join("bundle.json")).unwrap();
         fs::write(unzipped.join("bundle.json"), index.replace("\"leaves\": ", "\"leaves\": 1")).unwrap();
         assert_eq!(run().0, Some(1), "another count");
+        fs::write(unzipped.join("bundle.json"), &index).unwrap();
+        // One row of the events forged, also by nothing at all where something should be.
+        let events = fs::read(unzipped.join("events.parquet")).unwrap();
+        for forged in [
+            "NULL AS outcome",
+            "NULL AS id",
+            "'u9' AS actor_id",
+            "NULL AS proof",
+            "[]::BLOB[] AS proof",
+            "NULL AS leaf",
+            "leaf || ' '::BLOB AS leaf",
+            "NULL AS leaf_index",
+            "NULL AS occurred_at",
+        ] {
+            fs::write(unzipped.join("good.parquet"), &events).unwrap();
+            let (value, column) = forged.split_once(" AS ").unwrap();
+            let code = format!(
+                "import duckdb\n\
+                 c=duckdb.connect()\n\
+                 c.execute(\"COPY (SELECT * REPLACE (CASE WHEN leaf_index = (SELECT max(leaf_index) FROM 'good.parquet') THEN {value} ELSE {column} END AS {column}) \
+                 FROM 'good.parquet') TO 'events.parquet' (FORMAT parquet)\")\n"
+            );
+            let made = std::process::Command::new(&python)
+                .args(["-c", &code])
+                .current_dir(&unzipped)
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{forged}: {}", String::from_utf8_lossy(&made.stderr));
+            let (code, said) = run();
+            assert_eq!(code, Some(1), "{forged}: {said}");
+        }
     }
 }
 

@@ -247,19 +247,26 @@ impl StoredTree {
                 |size: TreeSize| pieces.iter().find(|piece| piece.first() <= size && piece.end() > size);
             let piece = holds(at).ok_or_else(|| misfit(tenant))?;
             let to = piece.end().min(end);
+            // A subtree of 256 that begins here and ends in a later file is in the tiles of that one, whatever has expired.
+            let last = TreeSize::new(at.to_u64() + TILE_LEAVES - 1);
+            if at.to_u64().is_multiple_of(TILE_LEAVES)
+                && last >= piece.end()
+                && last < end
+                && let Some(Piece::File(later)) = holds(last)
+                && let Some(subtree) = self.straddling(tenant, later, at).await?
+            {
+                range.join(&subtree).ok_or_else(|| misfit(tenant))?;
+                continue;
+            }
             let part = match piece {
                 Piece::Segment(entry) => self.part_of_segment(tenant, entry, at, to).await?,
                 Piece::File(entry) => match self.part_of_file(tenant, entry, at, to).await {
-                    // Its leaves are gone. A subtree of 256 that ends in a later file is in the tiles of that one.
+                    // Its leaves are gone: what is left of it are whole subtrees of 256, and what it ends with.
                     Err(error) if error.code() == Code::NotFound => {
                         let whole = TreeSize::new(to.to_u64() / TILE_LEAVES * TILE_LEAVES);
-                        let last = TreeSize::new(at.to_u64() + TILE_LEAVES - 1);
-                        match (whole > at, holds(last)) {
-                            (true, _) => self.part_of_file(tenant, entry, at, whole).await?,
-                            (false, Some(Piece::File(later))) if last < end => {
-                                self.straddling(tenant, later, at).await?.ok_or(error)?
-                            }
-                            _ => return Err(error),
+                        match whole > at {
+                            true => self.part_of_file(tenant, entry, at, whole).await?,
+                            false => self.ending(tenant, entry, at, to).await?.ok_or(error)?,
                         }
                     }
                     part => part?,
@@ -289,6 +296,29 @@ impl StoredTree {
             }
         }
         Ok(None)
+    }
+
+    /// What comes after the last whole subtree of 256 up to a size at which tiles were cut.
+    async fn ending(
+        &self,
+        tenant: &Tenant,
+        entry: &ArchiveEntry,
+        at: TreeSize,
+        to: TreeSize,
+    ) -> Result<Option<CompactRange>> {
+        if !at.to_u64().is_multiple_of(TILE_LEAVES) {
+            return Ok(None);
+        }
+        let all = self.tiles(tenant, entry).await?;
+        let mut joined: Option<CompactRange> = None;
+        for range in all.iter().flat_map(Tiles::ranges).take_while(|range| range.end() <= to) {
+            match &mut joined {
+                Some(before) => before.join(range).ok_or_else(|| misfit(tenant))?,
+                None => joined = Some(range.clone()),
+            }
+        }
+        let whole = joined.filter(|range| range.first() <= at && range.end() == to);
+        Ok(whole.and_then(|range| range.ending_from(at)))
     }
 
     async fn part_of_segment(

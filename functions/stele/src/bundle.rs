@@ -106,7 +106,7 @@ pub struct BundleInfo {
     pub leaves: u64,
     /// How many of them match the filter.
     pub matches: u64,
-    /// Leaves at the log's beginning that have expired: no bundle can hold them.
+    /// Leaves of the log that have expired: no bundle can hold them.
     pub expired: u64,
     /// When it was made.
     pub made_at: String,

@@ -33,7 +33,8 @@ impl Purpose {
         }
     }
 
-    fn parse(text: &str) -> Option<Purpose> {
+    /// From its name.
+    pub fn parse(text: &str) -> Option<Purpose> {
         Purpose::ALL.into_iter().find(|purpose| purpose.as_str() == text)
     }
 }

@@ -6,7 +6,7 @@ CREATE OR REPLACE TEMP MACRO text_of(leaf, path) AS
     CASE WHEN json_type(leaf, path) = 'VARCHAR' THEN json_extract_string(leaf, path) END;
 
 SELECT 'every column says what its leaf says' AS check,
-       CASE WHEN bool_and(
+       CASE WHEN bool_and(coalesce(
               id = text_of(l, '$.id') AND action = text_of(l, '$.action') AND key_id = text_of(l, '$.key_id')
               AND outcome = coalesce(text_of(l, '$.outcome'), 'success')
               AND reason IS NOT DISTINCT FROM text_of(l, '$.reason')
@@ -20,7 +20,7 @@ SELECT 'every column says what its leaf says' AS check,
               AND ip IS NOT DISTINCT FROM text_of(l, '$.context.ip')
               AND user_agent IS NOT DISTINCT FROM text_of(l, '$.context.user_agent')
               AND strftime(occurred_at::TIMESTAMP, '%Y-%m-%dT%H:%M:%S.%gZ') = text_of(l, '$.occurred_at')
-              AND strftime(received_at::TIMESTAMP, '%Y-%m-%dT%H:%M:%S.%gZ') = text_of(l, '$.received_at'))
+              AND strftime(received_at::TIMESTAMP, '%Y-%m-%dT%H:%M:%S.%gZ') = text_of(l, '$.received_at'), false))
                  AND count(DISTINCT id) = count(DISTINCT leaf_index)
             THEN 'ok' ELSE 'FAILED' END AS result,
        count(*) AS events

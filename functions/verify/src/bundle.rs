@@ -54,6 +54,7 @@ pub fn verify_bundle(
         is_whole: false,
     };
     let mut log = LogReport::new(&unnamed, LogNumber(0));
+    log.stated_by = options.stated_by();
     match Checking::open(path, options, &mut log) {
         Ok(mut checking) => {
             checking.rows(path, &mut log, visit);
@@ -121,10 +122,7 @@ impl Checking {
         let info = BundleInfo::parse(&entry(bundle::INFO)?).map_err(wrong(Check::Container))?;
         let bundle_keys = BundleKeys::parse(&entry(bundle::KEYS)?).map_err(wrong(Check::Container))?;
         let text = entry(bundle::CHECKPOINT)?;
-        let mut keys = bundle_keys.published().map_err(wrong(Check::Key))?;
-        if !options.pinned.is_empty() {
-            keys.checkpoints.clone_from(&options.pinned);
-        }
+        let keys = options.over(bundle_keys.published().map_err(wrong(Check::Key))?);
         let said = |check, at: &str, expected: &str, found: &dyn std::fmt::Display| {
             Stop::Wrong(check, Error::corrupt(at, expected, found))
         };
@@ -256,10 +254,7 @@ impl Checking {
             ));
         }
         if self.info.expired > 0 {
-            log.notes.push(format!(
-                "{} leaves at the log's beginning had expired when it was made",
-                self.info.expired
-            ));
+            log.notes.push(format!("{} leaves of the log had expired when it was made", self.info.expired));
         }
         log.judge(&options.terms);
         // What is missing for completeness takes nothing from integrity.

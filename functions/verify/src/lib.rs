@@ -15,7 +15,7 @@ mod single;
 
 pub use bundle::{VerifiedBundle, verify_bundle};
 pub use html::html;
-pub use report::{Basis, Check, Claim, Finding, LogReport, Report, Verdict};
+pub use report::{Basis, Check, Claim, Finding, LogReport, Report, StatedBy, Verdict};
 pub use single::{Evidence as ReceiptEvidence, ProofFile, judge_receipt, verify_proof};
 
 use log::LogCheck;
@@ -59,12 +59,35 @@ impl Evidence {
 pub struct Options {
     /// Public keys for checkpoints that are trusted; without any, those in the folder are used and the report says so.
     pub pinned: Vec<PublicKey>,
+    /// Public keys for statements that are trusted. Where `pinned` is given and these are not, freshness is never proven.
+    pub pinned_statements: Vec<PublicKey>,
     /// By which a verdict is reached.
     pub terms: Terms,
     /// Checkpoints saved earlier, as signed notes: the log must still contain them.
     pub since: Vec<String>,
     /// Only this tenant.
     pub tenant: Option<TenantId>,
+}
+
+impl Options {
+    /// The keys that are believed: those that were pinned over those that lay beside what they sign.
+    fn over(&self, found: PublishedKeys) -> PublishedKeys {
+        let or = |pinned: &Vec<PublicKey>, found| if pinned.is_empty() { found } else { pinned.clone() };
+        PublishedKeys {
+            checkpoints: or(&self.pinned, found.checkpoints),
+            statements: or(&self.pinned_statements, found.statements),
+            receipts: found.receipts,
+        }
+    }
+
+    /// On what a statement is believed.
+    fn stated_by(&self) -> StatedBy {
+        match (self.pinned.is_empty(), self.pinned_statements.is_empty()) {
+            (_, false) => StatedBy::PinnedKey,
+            (true, true) => StatedBy::KeyFromFolder,
+            (false, true) => StatedBy::NoPinnedKey,
+        }
+    }
 }
 
 /// By which a verdict is reached, beside what is always checked.
@@ -124,6 +147,7 @@ pub async fn verify(evidence: &Evidence, options: &Options, progress: Progress<'
         let count = listed.len() as u64;
         let base = checked;
         let mut check = LogCheck::new(evidence, &keys, &options.terms, &options.since, tenant, log);
+        check.report.stated_by = options.stated_by();
         check.run(&|done| progress(base + done, found)).await?;
         checked += count;
         progress(checked, found);
@@ -168,8 +192,7 @@ async fn trusted_keys(
         return Ok(stored);
     }
     report.basis = Basis::PinnedKey;
-    // Who states and who signs receipts is told by the installation; only the log itself rests on what was pinned.
-    Ok(PublishedKeys { checkpoints: options.pinned.clone(), ..stored })
+    Ok(options.over(stored))
 }
 
 /// All objects with a prefix.

@@ -50,6 +50,19 @@ pub enum Basis {
     KeyFromFolder,
 }
 
+/// On what a statement is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatedBy {
+    /// A key for statements that the caller brought.
+    PinnedKey,
+    /// A key that lay beside it, like the log's own.
+    #[default]
+    KeyFromFolder,
+    /// A key that lay beside it, while the caller brought one for the log: whoever handed both over may have made it.
+    NoPinnedKey,
+}
+
 /// What is claimed of a log, each judged on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +215,8 @@ pub struct LogReport {
     pub found: Option<Hash>,
     /// Days between the first and the last statement on which there is none.
     pub unstated: Vec<String>,
+    /// On what the statement is believed.
+    pub stated_by: StatedBy,
     /// Witnesses that cosigned it, by the policy that was given.
     pub witnesses: Vec<String>,
     /// Saved checkpoints the log still contains.
@@ -241,6 +256,7 @@ impl LogReport {
             sealed_at: None,
             found: None,
             unstated: Vec::new(),
+            stated_by: StatedBy::default(),
             witnesses: Vec::new(),
             saved_checkpoints: 0,
             findings: Vec::new(),
@@ -264,7 +280,14 @@ impl LogReport {
             (false, false) => Verdict::Proven,
         };
         (self.integrity, self.completeness) = (judged(Claim::Integrity), judged(Claim::Completeness));
-        let is_fresh = terms.is_fresh(self.stated_at);
+        let by_nobody = self.stated_by == StatedBy::NoPinnedKey;
+        let is_fresh = terms.is_fresh(self.stated_at.filter(|_| !by_nobody));
+        if by_nobody && is_fresh.is_some() && self.stated_at.is_some() {
+            let told = "whose statement it is rests on a key that came with it: pin that too, --public-key statements:…";
+            if !self.notes.iter().any(|note| note == told) {
+                self.notes.push(told.to_owned());
+            }
+        }
         self.freshness = match (refuted(Claim::Freshness), is_fresh) {
             (true, _) => Verdict::Refuted,
             (false, Some(true)) => Verdict::Proven,

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stele::id::TenantId;
 use stele::ports::Clock;
-use stele::public_key::PublicKey;
+use stele::public_key::{PublicKey, PublishedKeys, Purpose};
 use stele::tlog::note::VerifierKey;
 use stele::tlog::policy::Policy;
 use stele_adapters::clock::SystemClock;
@@ -63,8 +63,9 @@ enum Single {
 /// What a verdict is to rest on, and how it is told.
 #[derive(Args, Debug)]
 pub(crate) struct Asked {
-    /// The public key to trust instead of the one that lies beside what it signs: a file or base64; can be repeated
-    #[arg(long, value_name = "FILE|BASE64")]
+    /// The public key to trust instead of the one that lies beside what it signs: a file, base64, or the installation's keys as
+    /// the output `PublicKeys` tells them; can be repeated
+    #[arg(long, value_name = "FILE|BASE64|KEYS")]
     public_key: Vec<String>,
     /// The latest statement that nothing came after must not be older: 26h, 2d
     #[arg(long, value_name = "AGE", value_parser = age)]
@@ -81,16 +82,31 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// The keys to trust.
-    fn pinned(&self) -> Result<Vec<PublicKey>, Failure> {
-        let mut pinned = Vec::new();
+    /// The keys to trust, by what they sign.
+    fn pinned(&self) -> Result<PublishedKeys, Failure> {
+        let mut pinned = PublishedKeys::default();
         for given in &self.public_key {
-            pinned.extend(public_keys(given)?);
+            for (purpose, key) in public_keys(given)? {
+                pinned.push(purpose, key);
+            }
         }
         if let Some(policy) = self.policy()? {
-            pinned.extend(policy.logs().iter().map(|log| PublicKey(*log.public())));
+            for log in policy.logs() {
+                pinned.push(Purpose::Checkpoints, PublicKey(*log.public()));
+            }
         }
         Ok(pinned)
+    }
+
+    /// What to verify against.
+    fn options(&self) -> Result<Options, Failure> {
+        let pinned = self.pinned()?;
+        Ok(Options {
+            pinned: pinned.checkpoints,
+            pinned_statements: pinned.statements,
+            terms: self.terms()?,
+            ..Options::default()
+        })
     }
 
     fn policy(&self) -> Result<Option<Policy>, Failure> {
@@ -149,10 +165,9 @@ pub(crate) fn run(args: &Verify) -> Result<Verdict, Failure> {
         None => {}
     }
     let options = Options {
-        pinned: args.asked.pinned()?,
-        terms: args.asked.terms()?,
         since: args.since.iter().map(|path| saved(path)).collect::<Result<_, _>>()?,
         tenant: args.tenant.clone(),
+        ..args.asked.options()?
     };
     let runtime = crate::runtime()?;
     let (name, evidence) = match &args.installation {
@@ -213,22 +228,20 @@ fn saved(path: &Path) -> Result<String, Failure> {
 
 /// The checkpoint keys of what was given: the output `PublicKeys` of an installation, which names what each key signs, or
 /// one key.
-fn public_keys(given: &str) -> Result<Vec<PublicKey>, Failure> {
-    let parts: Vec<&str> = given.split(',').collect();
-    if !parts.iter().all(|part| part.contains(':')) || Path::new(given).exists() {
-        return Ok(vec![public_key(given)?]);
-    }
-    let of_checkpoints = parts.iter().filter_map(|part| part.trim().strip_prefix("checkpoints:"));
-    let keys: Vec<PublicKey> = of_checkpoints.map(public_key).collect::<Result<_, _>>()?;
-    match keys.is_empty() {
-        true => Err(Failure::CouldNot(format!("`{}` has no key for checkpoints in it", Clean(given)))),
-        false => Ok(keys),
+fn public_keys(given: &str) -> Result<Vec<(Purpose, PublicKey)>, Failure> {
+    let told = |part: &'_ str| {
+        let (purpose, key) = part.trim().split_once(':')?;
+        Some((Purpose::parse(purpose)?, key.to_owned()))
+    };
+    match given.split(',').map(told).collect::<Option<Vec<_>>>() {
+        Some(keys) => keys.into_iter().map(|(purpose, key)| Ok((purpose, public_key(&key)?.1))).collect(),
+        None => Ok(vec![public_key(given)?]),
     }
 }
 
 /// A public key in a file of ours, as a verifier key of C2SP, or as the base64 of its 32 bytes; in a file or as
 /// it is.
-fn public_key(given: &str) -> Result<PublicKey, Failure> {
+fn public_key(given: &str) -> Result<(Purpose, PublicKey), Failure> {
     if let Some(key) = parse_public_key(given.as_bytes()) {
         return Ok(key);
     }
@@ -247,11 +260,12 @@ fn public_key(given: &str) -> Result<PublicKey, Failure> {
     }
 }
 
-fn parse_public_key(bytes: &[u8]) -> Option<PublicKey> {
+/// A key that does not say what it signs is one for checkpoints.
+fn parse_public_key(bytes: &[u8]) -> Option<(Purpose, PublicKey)> {
     let text = std::str::from_utf8(bytes).ok()?.trim();
     let raw = || STANDARD.decode(text).ok()?.try_into().ok().map(PublicKey);
     let c2sp = || VerifierKey::parse(text).ok().map(|key| PublicKey(*key.public()));
-    PublicKey::from_file(bytes).map(|(_, key)| key).or_else(raw).or_else(c2sp)
+    PublicKey::from_file(bytes).or_else(|| raw().or_else(c2sp).map(|key| (Purpose::Checkpoints, key)))
 }
 
 fn progress_bar() -> ProgressBar {
@@ -391,7 +405,7 @@ mod tests {
             format!("{}\n", STANDARD.encode(key.0)),
             c2sp,
         ] {
-            assert_eq!(parse_public_key(text.as_bytes()), Some(key), "{text}");
+            assert_eq!(parse_public_key(text.as_bytes()), Some((Purpose::Checkpoints, key)), "{text}");
         }
         for text in ["", "AAAA", "{}", "example.com/log+00000000+AAAA"] {
             assert_eq!(parse_public_key(text.as_bytes()), None, "{text}");

@@ -11,7 +11,8 @@ use stele::time::Timestamp;
 use stele::tlog::note::Note;
 use stele_adapters::bundle::published_keys;
 use stele_verify::{
-    Options, ProofFile, ReceiptEvidence, Report, Terms, Verdict, judge_receipt, verify_bundle, verify_proof,
+    Basis, Options, ProofFile, ReceiptEvidence, Report, Terms, Verdict, judge_receipt, verify_bundle,
+    verify_proof,
 };
 
 /// Checks an evidence bundle, without network and without trusting whoever made it
@@ -69,10 +70,8 @@ fn text(path: &Path) -> Result<String, Failure> {
 /// Runs `stele verify bundle`.
 pub(super) fn bundle(args: &Bundle) -> Result<Verdict, Failure> {
     let options = Options {
-        pinned: args.asked.pinned()?,
-        terms: args.asked.terms()?,
         since: args.since.iter().map(|path| text(path)).collect::<Result<_, _>>()?,
-        tenant: None,
+        ..args.asked.options()?
     };
     let bar = progress_bar();
     let verified = verify_bundle(&args.file, &options, &mut |_, _| bar.inc(1));
@@ -83,7 +82,7 @@ pub(super) fn bundle(args: &Bundle) -> Result<Verdict, Failure> {
 
 /// Runs `stele verify proof`.
 pub(super) fn proof(args: &Proof) -> Result<Verdict, Failure> {
-    let options = Options { pinned: args.asked.pinned()?, terms: args.asked.terms()?, ..Options::default() };
+    let options = args.asked.options()?;
     let mut file = match ProofFile::parse(&text(&args.file)?) {
         Ok(file) => file,
         Err(error) => {
@@ -127,21 +126,24 @@ pub(super) fn receipt(args: &ReceiptArgs) -> Result<Verdict, Failure> {
             Clean(&args.file.display().to_string())
         )));
     };
-    let given: Vec<_> =
-        args.receipt_key.iter().map(|given| super::public_key(given)).collect::<Result<_, _>>()?;
-    let terms = Terms { looked_for: Some(claimed.id), ..args.asked.terms()? };
-    let options = Options {
-        pinned: args.asked.pinned()?,
-        terms,
-        since: Vec::new(),
-        tenant: Some(claimed.tenant.clone()),
-    };
+    let mut given = args.asked.pinned()?.receipts;
+    for key in &args.receipt_key {
+        given.push(super::public_key(key)?.1);
+    }
+    let options = args.asked.options()?;
+    let terms = Terms { looked_for: Some(claimed.id), ..options.terms };
+    let options = Options { terms, tenant: Some(claimed.tenant.clone()), ..options };
     let (of_log, keys, evidence) = match &args.bundle {
         Some(path) => in_bundle(path, &claimed, &options)?,
         None => in_folder(&args.data, &claimed, &options)?,
     };
-    let keys = if given.is_empty() { keys } else { given };
-    let report = judge_receipt(&note, &keys, &of_log, &evidence, &options);
+    let is_given = !given.is_empty();
+    let keys = if is_given { given } else { keys };
+    let mut report = judge_receipt(&note, &keys, &of_log, &evidence, &options);
+    if !is_given {
+        // The log's own key may be pinned: who signed the receipt still rests on what lay beside it.
+        report.basis = Basis::KeyFromFolder;
+    }
     args.asked.tell(&report, &args.file.display().to_string())
 }
 

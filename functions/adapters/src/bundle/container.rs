@@ -44,6 +44,11 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
+    /// Ends the file whatever becomes of it: dropped half written, the packer would complain on stderr.
+    fn give_up(self) {
+        drop(self.finish());
+    }
+
     /// Adds the hashes of all entries and ends the file.
     pub(super) fn finish(mut self) -> Result<W> {
         self.zip.start_file(SUMS, options(SUMS)).map_err(failed)?;
@@ -96,7 +101,7 @@ impl Unpacked {
             return Err(Error::corrupt(&at, format!("the entries {}", ENTRIES.join(", ")), names.join(", ")));
         }
         // Packed again, the entries give the same bytes.
-        let mut packer = Packer::new(Comparing { other: open()?, buffer: Vec::new() });
+        let mut packer = Packer::new(Comparing { other: open()?, buffer: Vec::new(), has_differed: false });
         let again = (|| -> std::result::Result<Vec<u8>, Error> {
             for name in &ENTRIES[..ENTRIES.len() - 1] {
                 let entry = zip.by_name(name).map_err(no_zip)?;
@@ -111,8 +116,15 @@ impl Unpacked {
             Ok(sums)
         })();
         let differs = |e: Error| Error::corrupt(&at, "the one way these entries are packed", e);
-        let sums = again.map_err(differs)?;
+        let sums = match again {
+            Ok(sums) => sums,
+            Err(error) => {
+                packer.give_up();
+                return Err(differs(error));
+            }
+        };
         if sums != packer.sums.as_bytes() {
+            packer.give_up();
             return Err(Error::corrupt(format!("{at}: {SUMS}"), "the SHA-256 of every entry", "others"));
         }
         let mut rest = packer.finish().map_err(differs)?;
@@ -183,15 +195,21 @@ impl parquet::file::reader::ChunkReader for Section {
 struct Comparing {
     other: File,
     buffer: Vec<u8>,
+    /// Told once: what the packer still writes while it is given up goes nowhere.
+    has_differed: bool,
 }
 
 impl Write for Comparing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.has_differed {
+            return Ok(bytes.len());
+        }
         self.buffer.resize(bytes.len(), 0);
-        self.other.read_exact(&mut self.buffer)?;
-        match self.buffer == bytes {
-            true => Ok(bytes.len()),
-            false => Err(io::Error::other("other bytes")),
+        let read = self.other.read_exact(&mut self.buffer);
+        self.has_differed = read.is_err() || self.buffer != bytes;
+        match self.has_differed {
+            false => Ok(bytes.len()),
+            true => Err(read.err().unwrap_or_else(|| io::Error::other("other bytes"))),
         }
     }
 

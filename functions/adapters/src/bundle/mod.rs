@@ -77,7 +77,8 @@ struct Log {
     tree: StoredTree,
     head: Head,
     pieces: Vec<Piece>,
-    expired: TreeSize,
+    /// What has expired, at the beginning or between two files.
+    gaps: Vec<(TreeSize, TreeSize)>,
 }
 
 enum Piece {
@@ -143,18 +144,29 @@ pub async fn write_bundle(
     }
     let found = log.matching(&filter, &|read| progress(read, total)).await?;
     let (Some(first), Some(last)) = (found.first().copied(), found.last().copied()) else {
-        let told = match log.expired {
-            TreeSize::ZERO => "no sealed event matches".to_owned(),
-            expired => format!("no sealed event matches; the first {expired} of the log have expired"),
+        let told = match log.expired() {
+            0 => "no sealed event matches".to_owned(),
+            expired => format!("no sealed event matches; {expired} of the log have expired"),
         };
         return Err(Error::new(Code::NotFound, told));
     };
+    if request.covers_all()
+        && let Some((from, to)) =
+            log.gaps.iter().find(|(from, to)| *to > first.size_before() && *from <= last.size_before())
+    {
+        let told = format!(
+            "leaves {from} to {to} of the log have expired: choose a range before or behind them, or only what matches"
+        );
+        return Err(Error::new(Code::NotFound, told));
+    }
     let in_it = if request.covers_all() { last.to_u64() + 1 - first.to_u64() } else { found.len() as u64 };
     if limits.is_some_and(|limits| in_it > limits.leaves) {
         return Err(too_large(format!("{in_it} events")));
     }
     let (text, size) = log.checkpoint_over(last, checkpoint).await?;
     let levels = log.levels(size).await?;
+    let changes = log.key_changes().await?;
+    let keys = BundleKeys::new(&published, changes);
     let events = with_suffix(out, "events");
     let read = |read| progress(total / 2 + read, total);
     let written = log.write_rows(&events, &levels, &found, request.covering, &read).await;
@@ -171,19 +183,20 @@ pub async fn write_bundle(
         end: last.size_after().to_u64(),
         leaves,
         matches: found.len() as u64,
-        expired: log.expired.to_u64(),
+        expired: log.expired(),
         made_at: now.to_string(),
     };
-    let changes = log.key_changes().await?;
-    let keys = BundleKeys::new(&published, changes);
-    let packed = pack(out, &events, &info, &keys, &text);
+    let part = with_suffix(out, "part");
+    let packed = pack(&part, &events, &info, &keys, &text).and_then(|()| hash_of(&part));
     drop(fs::remove_file(&events));
-    packed?;
-    let (sha256, bytes) = hash_of(out)?;
-    if limits.is_some_and(|limits| bytes > limits.bytes) {
-        drop(fs::remove_file(out));
-        return Err(too_large(format!("{bytes} bytes")));
-    }
+    let kept = packed.and_then(|(sha256, bytes)| {
+        if limits.is_some_and(|limits| bytes > limits.bytes) {
+            return Err(too_large(format!("{bytes} bytes")));
+        }
+        fs::rename(&part, out).map_err(|e| failed(out, e))?;
+        Ok((sha256, bytes))
+    });
+    let (sha256, bytes) = kept.inspect_err(|_| drop(fs::remove_file(&part)))?;
     Ok(BundleSummary { leaves, matches: info.matches, bytes, sha256, tree_size: size })
 }
 
@@ -217,7 +230,7 @@ impl Log {
         let mut pieces: Vec<Piece> = Vec::new();
         let mut origin: Option<Origin> = None;
         let mut edge = RightEdge::empty();
-        let mut expired = TreeSize::ZERO;
+        let mut gaps: Vec<(TreeSize, TreeSize)> = Vec::new();
         let store = Arc::new(MemoryStore::new());
         for object in list_all(&*objects, &layout::archive_of(id, log)).await? {
             let Some(parsed @ Object::Archive { .. }) = ObjectKey::parse(&object.key) else { continue };
@@ -225,18 +238,10 @@ impl Log {
             let file =
                 ArchiveFile::open(objects.clone(), key.clone(), object.version.clone(), object.bytes).await?;
             let header = file.header();
-            if pieces.is_empty() {
-                expired = header.before.size();
+            if header.before.size() > edge.size() {
+                gaps.push((edge.size(), header.before.size()));
             } else if header.before != edge {
-                // Between two files one has expired: what comes after it is a part of its own.
-                return Err(Error::new(
-                    Code::NotFound,
-                    format!(
-                        "leaves {} to {} of the log have expired: choose a range behind them",
-                        edge.size(),
-                        header.before.size()
-                    ),
-                ));
+                return Err(Error::corrupt(&key, format!("a file after root {}", edge.root()), "another"));
             }
             origin.get_or_insert_with(|| header.origin.clone());
             edge = header.after.clone();
@@ -255,7 +260,10 @@ impl Log {
             let key = parsed.key();
             let stored = objects.version(&key, &object.version).await?.ok_or_else(|| gone(&key))?;
             let segment = decode_segment(id, key.as_str(), stored.bytes.clone())?;
-            if segment.header.before != edge {
+            if pieces.is_empty() && first > LeafIndex::ZERO {
+                // All files have expired: what is left begins with the segments.
+                gaps.push((TreeSize::ZERO, first.size_before()));
+            } else if segment.header.before != edge {
                 return Err(Error::corrupt(&key, format!("a segment after root {}", edge.root()), "another"));
             }
             origin.get_or_insert_with(|| segment.header.origin.clone());
@@ -266,8 +274,8 @@ impl Log {
         let origin = origin.ok_or_else(|| Error::new(Code::NotFound, "there is no sealed event"))?;
         let record = TenantRecord { log, ..TenantRecord::new(id, &origin, Timestamp::default()) };
         let tenant = Tenant::on_record(record)?;
-        if expired > TreeSize::ZERO {
-            store.put_archived(&tenant, &expired_entry(expired)).await?;
+        for (first, end) in &gaps {
+            store.put_archived(&tenant, &expired_entry(*first, *end)).await?;
         }
         for piece in &pieces {
             match piece {
@@ -277,7 +285,11 @@ impl Log {
         }
         let tree = StoredTree::new(store.clone(), store, objects.clone());
         let head = Head { edge, ..Head::empty(Timestamp::default()) };
-        Ok(Log { tenant, objects, tree, head, pieces, expired })
+        Ok(Log { tenant, objects, tree, head, pieces, gaps })
+    }
+
+    fn expired(&self) -> u64 {
+        self.gaps.iter().map(|(first, end)| end.to_u64() - first.to_u64()).sum()
     }
 
     /// Sees to it that no more is read than somebody waits for.
@@ -420,15 +432,32 @@ impl Log {
         };
         let end = ((last.to_u64() / TILE_LEAVES + 1) * TILE_LEAVES).min(levels.size().to_u64());
         let begin = writing.block_first;
+        let (mut before, mut ragged_to) = (0, 0);
         for piece in &self.pieces {
             let (from, to) = piece.range();
+            if from.to_u64() > before {
+                // Leaves have expired: no subtree they were in is whole.
+                writing.end_block()?;
+                self.write_left(&mut writing).await?;
+                ragged_to = from.to_u64().next_multiple_of(TILE_LEAVES);
+            }
+            before = to.to_u64();
             let near = from.to_u64() / TILE_LEAVES * TILE_LEAVES..to.to_u64().next_multiple_of(TILE_LEAVES);
             let next = found.partition_point(|index| index.to_u64() < near.start);
             let is_needed = covering || found.get(next).is_some_and(|index| near.contains(&index.to_u64()));
             if is_needed && to.to_u64() > begin && from.to_u64() < end {
+                let whole_from = ragged_to.clamp(from.to_u64(), to.to_u64());
+                if whole_from > from.to_u64() {
+                    let leaves = self.tree.leaves(&self.tenant, from, TreeSize::new(whole_from)).await?;
+                    for (leaf, index) in leaves.into_iter().zip(from.to_u64()..) {
+                        writing.take(index, leaf)?;
+                    }
+                    writing.end_block()?;
+                    self.write_left(&mut writing).await?;
+                }
                 self.leaves(piece, &mut |first, leaves| {
                     for (leaf, index) in leaves.into_iter().zip(first.to_u64()..) {
-                        if (begin..end).contains(&index) {
+                        if (begin..end).contains(&index) && index >= whole_from {
                             writing.take(index, leaf)?;
                         }
                     }
@@ -436,20 +465,23 @@ impl Log {
                 })
                 .await?;
             }
-            // Leaves of a subtree whose beginning has expired get their paths one by one.
-            for (index, leaf) in std::mem::take(&mut writing.left) {
-                let head = Head {
-                    edge: self.tree.edge(&self.tenant, &self.head, levels.size()).await?,
-                    ..self.head.clone()
-                };
-                let path = self.tree.inclusion(&self.tenant, &head, index).await?.path;
-                writing.write(index, leaf, path)?;
-            }
             read(to.to_u64());
         }
         writing.end_block()?;
+        self.write_left(&mut writing).await?;
         writing.writer.finish()?;
         Ok(writing.written)
+    }
+
+    /// Leaves of a subtree of which some have expired get their audit paths one by one.
+    async fn write_left(&self, writing: &mut Writing<'_>) -> Result<()> {
+        for (index, leaf) in std::mem::take(&mut writing.left) {
+            let edge = self.tree.edge(&self.tenant, &self.head, writing.levels.size()).await?;
+            let head = Head { edge, ..self.head.clone() };
+            let path = self.tree.inclusion(&self.tenant, &head, index).await?.path;
+            writing.write(index, leaf, path)?;
+        }
+        Ok(())
     }
 }
 
@@ -460,7 +492,7 @@ struct Writing<'a> {
     found: &'a [LeafIndex],
     /// The range of which all leaves are written.
     covering: Option<(LeafIndex, LeafIndex)>,
-    block: Vec<Bytes>,
+    block: Vec<(LeafIndex, Bytes)>,
     /// The subtree's first leaf, also if that has expired.
     block_first: u64,
     left: Vec<(LeafIndex, Bytes)>,
@@ -469,44 +501,33 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     fn take(&mut self, index: u64, leaf: Bytes) -> Result<()> {
-        if index != self.block_first + self.block.len() as u64
-            && index / TILE_LEAVES * TILE_LEAVES != self.block_first
-        {
-            // Pieces in between, and what is left of a subtree before them, hold nothing that is wanted.
-            self.block.clear();
-            self.block_first = index / TILE_LEAVES * TILE_LEAVES;
+        let first = index / TILE_LEAVES * TILE_LEAVES;
+        if first != self.block_first {
+            self.end_block()?;
+            self.block_first = first;
         }
         // The page it lies in is a thousand times its size.
-        self.block.push(Bytes::copy_from_slice(&leaf));
-        if (index + 1).is_multiple_of(TILE_LEAVES) {
-            self.end_block()?;
-            self.block_first = index + 1;
-        }
+        self.block.push((LeafIndex::new(index), Bytes::copy_from_slice(&leaf)));
         Ok(())
     }
 
+    /// Writes what is wanted of a whole subtree; what is wanted of another is left to be written by itself.
     fn end_block(&mut self) -> Result<()> {
         let leaves = std::mem::take(&mut self.block);
-        let whole = TILE_LEAVES.min(self.levels.size().to_u64() - self.block_first);
-        let missing = whole - leaves.len() as u64;
-        let first = self.block_first + missing;
         let wanted = |index: LeafIndex| match self.covering {
             Some((from, to)) => (from..=to).contains(&index),
             None => self.found.binary_search(&index).is_ok(),
         };
-        let chosen: Vec<(LeafIndex, Bytes)> = (first..)
-            .map(LeafIndex::new)
-            .zip(leaves.iter().cloned())
-            .filter(|(index, _)| wanted(*index))
-            .collect();
+        let chosen: Vec<_> = leaves.iter().filter(|(index, _)| wanted(*index)).cloned().collect();
         if chosen.is_empty() {
             return Ok(());
         }
-        if missing > 0 {
+        let size = self.levels.size().to_u64();
+        if leaves.len() as u64 != TILE_LEAVES.min(size.saturating_sub(self.block_first)) {
             self.left.extend(chosen);
             return Ok(());
         }
-        let hashes: Vec<Hash> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+        let hashes: Vec<Hash> = leaves.iter().map(|(_, leaf)| leaf_hash(leaf)).collect();
         for (index, leaf) in chosen {
             let path = self.levels.path(index, &hashes);
             let path = path.ok_or_else(|| Error::new(Code::Internal, "a leaf has no place in its tree"))?;
@@ -522,10 +543,10 @@ impl Writing<'_> {
     }
 }
 
-fn expired_entry(end: TreeSize) -> ArchiveEntry {
+fn expired_entry(first: TreeSize, end: TreeSize) -> ArchiveEntry {
     let nobody = EventId::new(Timestamp::default(), 0);
     ArchiveEntry {
-        first: LeafIndex::ZERO,
+        first: first.next_index(),
         end,
         sealed_first: Timestamp::default(),
         sealed_last: Timestamp::default(),

@@ -2,9 +2,9 @@
 --   duckdb -c ".read verify.sql"
 -- Every line it prints must say `ok`. It does not check the signature of checkpoint.txt.
 
--- What the checkpoint commits to: its second line is the size, its third the root in base64.
+-- What the checkpoint commits to: its first line is the log, its second the size, its third the root in base64.
 CREATE TEMP TABLE checkpoint AS
-SELECT CAST(string_split(content, chr(10))[2] AS UBIGINT) AS size,
+SELECT string_split(content, chr(10))[1] AS origin, CAST(string_split(content, chr(10))[2] AS UBIGINT) AS size,
        lower(hex(from_base64(string_split(content, chr(10))[3]))) AS root
 FROM read_text('checkpoint.txt');
 
@@ -37,7 +37,7 @@ SELECT leaf_index, hash, sn FROM walk WHERE step = len(proof);
 -- 1. Every leaf is in the tree of the checkpoint.
 SELECT 'every leaf leads to the root' AS check,
        CASE WHEN count(*) > 0 AND count(*) = (SELECT count(*) FROM event)
-                 AND bool_and(hash = root AND sn = 0) AND bool_and(leaf_index < size)
+                 AND bool_and(coalesce(hash = root AND sn = 0 AND leaf_index < size, false))
             THEN 'ok' ELSE 'FAILED' END AS result,
        count(*) AS events
 FROM folded, checkpoint;
@@ -47,7 +47,7 @@ CREATE TEMP MACRO text_of(leaf, path) AS CASE WHEN json_type(leaf, path) = 'VARC
 
 -- 2. The columns say what the leaves say.
 SELECT 'every column says what its leaf says' AS check,
-       CASE WHEN bool_and(
+       CASE WHEN bool_and(coalesce(
               id = text_of(leaf, '$.id') AND action = text_of(leaf, '$.action')
               AND outcome = coalesce(text_of(leaf, '$.outcome'), 'success')
               AND actor_type = coalesce(text_of(leaf, '$.actor.type'), 'user')
@@ -57,7 +57,7 @@ SELECT 'every column says what its leaf says' AS check,
               AND resource_id IS NOT DISTINCT FROM text_of(leaf, '$.resource.id')
               AND resource_name IS NOT DISTINCT FROM text_of(leaf, '$.resource.name')
               AND strftime(occurred_at::TIMESTAMP, '%Y-%m-%dT%H:%M:%S.%gZ') = text_of(leaf, '$.occurred_at')
-              AND strftime(received_at::TIMESTAMP, '%Y-%m-%dT%H:%M:%S.%gZ') = text_of(leaf, '$.received_at'))
+              AND strftime(received_at::TIMESTAMP, '%Y-%m-%dT%H:%M:%S.%gZ') = text_of(leaf, '$.received_at'), false))
             THEN 'ok' ELSE 'FAILED' END AS result,
        count(*) AS events
 FROM event;
@@ -72,7 +72,10 @@ FROM event;
 SELECT 'as many as claimed, and none missing of a covered range' AS check,
        CASE WHEN count(*) = any_value(info.leaves) AND min(leaf_index) = any_value(info."first")
                  AND max(leaf_index) = any_value(info."end") - 1
+                 AND any_value(info.tree_size) = any_value(checkpoint.size)
+                 AND any_value(lower(hex(from_base64(info.root)))) = any_value(checkpoint.root)
+                 AND any_value(info.origin) = any_value(checkpoint.origin)
                  AND (NOT any_value(info.request.covering) OR count(*) = max(leaf_index) - min(leaf_index) + 1)
             THEN 'ok' ELSE 'FAILED' END AS result,
        count(*) AS events
-FROM event, read_json('bundle.json') AS info;
+FROM event, checkpoint, read_json('bundle.json') AS info;

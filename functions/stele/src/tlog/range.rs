@@ -101,6 +101,12 @@ impl CompactRange {
         CompactRange { first: TreeSize::new(size), end: self.end, nodes }
     }
 
+    /// The part of it that begins at a size; `None` where none of its subtrees begins there.
+    pub fn ending_from(&self, size: TreeSize) -> Option<CompactRange> {
+        let begins = self.nodes.iter().any(|node| node.first() == size.to_u64());
+        begins.then(|| self.since(size.to_u64()))
+    }
+
     /// Adds a node at the end and merges what it completes.
     fn push(&mut self, mut node: Node) {
         while node.index % 2 == 1
