@@ -391,7 +391,7 @@ fn strangers_judge_proofs_of_any_tree_as_we_do() {
     let witness = Cosigner::new(KeyName::parse("witness.example/w1").unwrap(), &[8; 32]);
     let mut kinds = [const { Vec::new() }; 4];
     // Small trees have all shapes; every second one is small.
-    let mut size = |n: u64| random() % (if n % 2 == 0 { 300 } else { LEAVES }) + 1;
+    let mut size = |n: u64| random() % (if n.is_multiple_of(2) { 300 } else { LEAVES }) + 1;
     let sizes: Vec<(u64, u64)> = (0..10_000).map(|n| (size(n), size(n))).collect();
     for (n, (size, other)) in sizes.iter().enumerate() {
         let (index, at) = (other % size, TreeSize::new(*size));
