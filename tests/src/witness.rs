@@ -2,6 +2,7 @@
 //! and held to by the verifier.
 
 use crate::process;
+use crate::strangers::strangers_accept_the_cosignature;
 use crate::world::{HOUR_MS, World, at_once};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -50,17 +51,30 @@ impl Running {
     }
 
     fn post(&self, body: &str) -> (u16, String, String) {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
-        let agent: ureq::Agent = config.into();
-        let mut response = agent.post(format!("{}/add-checkpoint", self.url)).send(body).unwrap();
-        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
-        (response.status().as_u16(), kind, response.body_mut().read_to_string().unwrap())
+        post(&self.url, body).expect("the witness answers")
     }
 
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    /// Gone, without a word: kill -9.
+    fn kill(self) {
+        drop(self);
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that fails leaves no witness behind.
+        let _gone_already = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// `None` if no whole answer came.
+fn post(url: &str, body: &str) -> Option<(u16, String, String)> {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+    let agent: ureq::Agent = config.into();
+    let mut response = agent.post(format!("{url}/add-checkpoint")).send(body).ok()?;
+    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+    Some((response.status().as_u16(), kind, response.body_mut().read_to_string().ok()?))
 }
 
 fn leaves(history: u64, count: u64) -> Vec<Hash> {
@@ -95,7 +109,8 @@ fn a_witness_follows_one_history_through_kills_and_keeps_evidence_of_another() {
         assert_eq!(status, 200, "{body}");
         let signatures = parse_cosignatures(&request.checkpoint, &body).unwrap();
         let note = Note::new(request.checkpoint.text().to_owned(), signatures).unwrap();
-        assert!(witness.key.cosigned(&note).unwrap().is_some());
+        let seconds = witness.key.cosigned(&note).unwrap().unwrap();
+        strangers_accept_the_cosignature(&witness.key, &note, seconds);
     };
     cosigned(&witness, &request(0, 0, 6));
     let key = witness.key.clone();
@@ -117,7 +132,15 @@ fn a_witness_follows_one_history_through_kills_and_keeps_evidence_of_another() {
     assert_eq!(witness.post(&unknown).0, 404);
     let forged = request(0, 6, 9).to_string().replace("AA", "AB");
     assert!(matches!(witness.post(&forged).0, 400 | 403 | 422));
-    assert!(std::fs::read_dir(folder.path().join("evidence")).unwrap().count() >= 2);
+    let mut evidence: Vec<String> = std::fs::read_dir(folder.path().join("evidence"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    evidence.sort();
+    let kinds: Vec<_> = evidence.iter().map(|name| (&name[..8], name.rsplit_once('.').unwrap().1)).collect();
+    let kept = ["cosigned", "request"];
+    assert_eq!(kinds[..2], kept.map(|end| ("no-proof", end)), "{evidence:?}");
+    assert_eq!(kinds[kinds.len() - 2..], kept.map(|end| ("two-root", end)), "{evidence:?}");
     // Of many that race from the same size, one is first, and all others are told where it is then.
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let sent: Vec<_> = (7..15_u64)
@@ -146,6 +169,39 @@ fn a_witness_follows_one_history_through_kills_and_keeps_evidence_of_another() {
         "two in one folder would not see each other's records"
     );
     witness.kill();
+}
+
+#[test]
+fn a_witness_killed_at_any_moment_remembers_what_it_has_cosigned() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cosigned = 0;
+    for round in 0..20 {
+        let witness = Running::start(folder.path(), &public_key());
+        let (status, _, body) = witness.post(&request(0, 0, cosigned + 1).to_string());
+        let mut at: u64 = if status == 200 { cosigned + 1 } else { body.trim_end().parse().unwrap() };
+        assert!(at == cosigned || at == cosigned + 1, "it has {at}, and had cosigned {cosigned}");
+        let url = witness.url.clone();
+        let sender = std::thread::spawn(move || {
+            while let Some((status, _, body)) = post(&url, &request(0, at, at + 1).to_string()) {
+                assert_eq!(status, 200, "{body}");
+                at += 1;
+            }
+            at
+        });
+        std::thread::sleep(std::time::Duration::from_millis(7 * round));
+        witness.kill();
+        cosigned = sender.join().unwrap();
+    }
+    assert!(cosigned > 20, "{cosigned} were cosigned in all rounds");
+    let witness = Running::start(folder.path(), &public_key());
+    assert_eq!(
+        witness.post(&request(1, cosigned, cosigned + 1).to_string()).0 / 100,
+        4,
+        "one history to the end"
+    );
+    let listed =
+        ureq::get(format!("{}/logs", witness.url)).call().unwrap().body_mut().read_to_string().unwrap();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stele::tlog::cosignature::CosignerKey;
 use stele::tlog::hash::{Hash, TreeSize};
 use stele::tlog::note::{Note, NoteSignature};
-use stele::tlog::witness::{AddCheckpoint, parse_cosignatures};
+use stele::tlog::witness::{AddCheckpoint, parse_cosignatures, parse_size};
 use stele::{Code, Error, Result};
 
 /// How long a witness may take.
@@ -102,9 +102,7 @@ impl Witness {
                     _ => Err(odd()),
                 }
             }
-            409 => {
-                answer.trim_end().parse().ok().map(|size| Answer::Has(TreeSize::new(size))).ok_or_else(odd)
-            }
+            409 => parse_size(&answer).map(Answer::Has).ok_or_else(odd),
             _ => Err(odd()),
         }
     }

@@ -1,5 +1,8 @@
 //! Policies (<https://c2sp.org/tlog-policy>): which logs are known, which witnesses, and how many of them must have cosigned
 //! a checkpoint for it to count.
+//!
+//! In one point it takes more than the specification: logs may share a public key if their names differ, as those of one
+//! installation do. Two witnesses never may, since each would count.
 
 use super::cosignature::CosignerKey;
 use super::note::{Note, VerifierKey};

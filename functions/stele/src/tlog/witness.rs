@@ -2,7 +2,7 @@
 //! largest checkpoint it has cosigned, and cosigns nothing that did not grow out of it: then a log can't show two histories.
 
 use super::checkpoint::Checkpoint;
-use super::hash::{Hash, TreeSize};
+use super::hash::{Hash, TreeSize, empty_root};
 use super::note::{Note, NoteSignature, VerifierKey};
 use super::proof::verify_consistency;
 use std::fmt;
@@ -34,6 +34,13 @@ pub struct Recorded {
     pub root: Hash,
 }
 
+impl Recorded {
+    /// What a witness has of a log that it never cosigned: the tree without leaves, which every tree grows out of.
+    pub fn nothing() -> Recorded {
+        Recorded { size: TreeSize::ZERO, root: empty_root() }
+    }
+}
+
 /// Why a witness does not cosign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -53,6 +60,15 @@ pub enum Refusal {
     NotConsistent,
 }
 
+/// What a checkpoint that the log has signed, and the one that was cosigned before it, show together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Two roots of one size: the log has two histories.
+    TwoRoots,
+    /// Nobody has shown that the one grew out of the other.
+    NoProof,
+}
+
 impl Refusal {
     /// The HTTP status.
     pub const fn status(&self) -> u16 {
@@ -65,10 +81,18 @@ impl Refusal {
         }
     }
 
-    /// Whether the log itself, by its own signature, shows that it is not append-only. (A proof that does not verify may be the
-    /// sender's mistake; a second root may not.)
-    pub const fn is_evidence(&self) -> bool {
-        matches!(self, Refusal::OtherRoot(_) | Refusal::NotConsistent)
+    /// What the signed checkpoint shows about its log, if it is worth keeping. A second root of one size can't be anybody's mistake
+    /// but the log's; a proof that does not verify may be the sender's.
+    pub const fn evidence(&self) -> Option<Evidence> {
+        match self {
+            Refusal::OtherRoot(_) => Some(Evidence::TwoRoots),
+            Refusal::NotConsistent => Some(Evidence::NoProof),
+            Refusal::Malformed(_)
+            | Refusal::OldIsLarger
+            | Refusal::OtherSize(_)
+            | Refusal::UnknownLog
+            | Refusal::NotSigned => None,
+        }
     }
 
     /// The size it has, which the sender is told.
@@ -136,28 +160,23 @@ impl AddCheckpoint {
         if self.old > checkpoint.size {
             return Err(Refusal::OldIsLarger);
         }
-        let size = recorded.map_or(TreeSize::ZERO, |recorded| recorded.size);
-        if self.old != size {
-            return Err(Refusal::OtherSize(size));
+        let nothing = Recorded::nothing();
+        let recorded = recorded.unwrap_or(&nothing);
+        if self.old != recorded.size {
+            return Err(Refusal::OtherSize(recorded.size));
         }
-        match recorded.filter(|recorded| recorded.size > TreeSize::ZERO) {
-            None if self.proof.is_empty() => Ok(checkpoint),
-            None => Err(Refusal::NotConsistent),
-            Some(recorded) if recorded.size == checkpoint.size && recorded.root != checkpoint.root => {
-                Err(Refusal::OtherRoot(size))
-            }
-            Some(recorded) => {
-                verify_consistency(
-                    recorded.size,
-                    checkpoint.size,
-                    &self.proof,
-                    &recorded.root,
-                    &checkpoint.root,
-                )
-                .map_err(|_| Refusal::NotConsistent)?;
-                Ok(checkpoint)
-            }
+        // This holds of a log without leaves too, which has one root only.
+        if recorded.size == checkpoint.size && recorded.root != checkpoint.root {
+            return Err(Refusal::OtherRoot(recorded.size));
         }
+        let is_consistent = match recorded.size {
+            TreeSize::ZERO => self.proof.is_empty(),
+            size => {
+                let (proof, root) = (&self.proof, &recorded.root);
+                verify_consistency(size, checkpoint.size, proof, root, &checkpoint.root).is_ok()
+            }
+        };
+        if is_consistent { Ok(checkpoint) } else { Err(Refusal::NotConsistent) }
     }
 }
 
@@ -169,10 +188,16 @@ impl fmt::Display for AddCheckpoint {
     }
 }
 
-/// The signatures of a witness's answer; `None` if a line is none.
+/// The size in a witness's answer that it has another; `None` if there is none.
+pub fn parse_size(answer: &str) -> Option<TreeSize> {
+    TreeSize::parse(answer.strip_suffix('\n').unwrap_or(answer))
+}
+
+/// The signatures of a witness's answer; `None` if a line is none. Whether they are right is for the witness's key to say.
 pub fn parse_cosignatures(checkpoint: &Note, answer: &str) -> Option<Vec<NoteSignature>> {
     let note = Note::parse(format!("{}\n{answer}", checkpoint.text())).ok()?;
-    Some(note.signatures().to_vec())
+    // An empty line in the answer would make what stands before it part of the text.
+    (note.text() == checkpoint.text()).then(|| note.signatures().to_vec())
 }
 
 #[cfg(test)]
@@ -258,6 +283,81 @@ mod tests {
             String::new(),
         ] {
             assert!(matches!(AddCheckpoint::parse(bad.as_bytes()), Err(Refusal::Malformed(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_log_without_leaves_has_one_root() {
+        let (keys, signer) = ([key()], origin().signer(&[1; 32]));
+        let empty = |root| {
+            let signed = Checkpoint::new(origin(), TreeSize::ZERO, root).sign(&signer).unwrap();
+            AddCheckpoint { old: TreeSize::ZERO, proof: Vec::new(), checkpoint: Note::parse(signed).unwrap() }
+        };
+        let has = recorded(&empty(empty_root()).judge(&keys, None).unwrap());
+        assert_eq!(has, Recorded::nothing());
+        for has in [None, Some(&has)] {
+            assert!(empty(empty_root()).judge(&keys, has).is_ok());
+            let other = empty(leaf_hash(b"x")).judge(&keys, has);
+            assert_eq!(other, Err(Refusal::OtherRoot(TreeSize::ZERO)));
+            assert!(request(0, 0, 7).judge(&keys, has).is_ok());
+        }
+    }
+
+    #[test]
+    fn while_keys_change_either_of_them_counts() {
+        let rotated = |seed| origin().signer(&[seed; 32]).verifier_key().clone();
+        let (keys, leaves) = ([rotated(1), rotated(2)], leaves(0, 7));
+        for seed in [1, 2] {
+            let request = AddCheckpoint { checkpoint: checkpoint(&leaves, seed), ..request(0, 0, 7) };
+            assert!(request.judge(&keys, None).is_ok());
+        }
+        let third = AddCheckpoint { checkpoint: checkpoint(&leaves, 3), ..request(0, 0, 7) };
+        assert_eq!(third.judge(&keys, None), Err(Refusal::NotSigned));
+        // Who else has signed does not matter.
+        let own = checkpoint(&leaves, 1);
+        let signatures = [own.signatures(), checkpoint(&leaves, 3).signatures()].concat();
+        let both = Note::new(own.text().to_owned(), signatures).unwrap();
+        assert!(AddCheckpoint { checkpoint: both, ..request(0, 0, 7) }.judge(&keys, None).is_ok());
+    }
+
+    #[test]
+    fn no_request_with_a_changed_bit_is_accepted() {
+        let keys = [key()];
+        let has = recorded(&request(0, 0, 7).judge(&keys, None).unwrap());
+        let good = request(0, 7, 12).to_string().into_bytes();
+        let accepted = |bytes: &[u8]| {
+            AddCheckpoint::parse(bytes).is_ok_and(|request| request.judge(&keys, Some(&has)).is_ok())
+        };
+        assert!(accepted(&good));
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut changed = good.clone();
+                changed[at] ^= 1 << bit;
+                assert!(!accepted(&changed), "byte {at}, bit {bit}");
+            }
+            let (mut shorter, mut longer) = (good.clone(), good.clone());
+            shorter.remove(at);
+            longer.insert(at, good[at]);
+            assert!(!accepted(&shorter) && !accepted(&longer) && !accepted(&good[..at]), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read_as_they_are_written() {
+        assert_eq!(parse_size("12\n"), Some(TreeSize::new(12)));
+        for bad in ["", "\n", "+12\n", "012\n", "12\n\n", " 12\n", "18446744073709551616\n"] {
+            assert_eq!(parse_size(bad), None, "{bad:?}");
+        }
+        let note = checkpoint(&leaves(0, 7), 1);
+        let lines = |count| format!("{}\n", note.signatures()[0]).repeat(count);
+        assert_eq!(parse_cosignatures(&note, &lines(2)).map(|all| all.len()), Some(2));
+        for bad in [
+            String::new(),
+            "cosigned\n".to_owned(),
+            lines(1).trim_end().to_owned(),
+            format!("\n{}", lines(1)),
+        ] {
+            assert_eq!(parse_cosignatures(&note, &bad), None, "{bad:?}");
         }
     }
 
