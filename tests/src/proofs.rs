@@ -489,7 +489,7 @@ impl Handover {
         // Somebody who has not heard of the new key yet seals nothing, and breaks nothing.
         world.faults.pause();
         let ingest = world.ingest();
-        at_once(world.send(&ingest, &Sending::one(&event_with_id(TENANT, world.new_id()))));
+        at_once(world.send(&ingest, &Sending::one(event_with_id(TENANT, world.new_id()))));
         let waiting = world.take_stream();
         let outcome =
             at_once(old.handle(&stele_adapters::dynamodb::stream::lambda_event_of(&waiting, 0))).unwrap();
@@ -529,7 +529,7 @@ impl Handover {
 
         let mut history = KeyHistory::beginning_with(old.clone());
         assert!(history.follow(change));
-        assert!(Checkpoint::open(&head.checkpoint, &[new.clone()]).is_ok());
+        assert!(Checkpoint::open(&head.checkpoint, std::slice::from_ref(&new)).is_ok());
         let mut sizes = Vec::new();
         for object in at_once(world.objects.list(layout::CHECKPOINTS, None, 1000)).unwrap() {
             let Some(Object::Checkpoint { size, .. }) = ObjectKey::parse(&object.key) else { continue };
@@ -597,7 +597,7 @@ fn an_id_that_is_not_there_or_not_sealed_has_no_proof() {
     world.sealed(TENANT, 1);
     let ingest = world.ingest();
     let id = world.new_id();
-    at_once(world.send(&ingest, &Sending::one(&event_with_id(TENANT, id))));
+    at_once(world.send(&ingest, &Sending::one(event_with_id(TENANT, id))));
     let proof =
         |id: EventId| ask(&world, &format!("/v1/events/{}/proof?tenant_id={TENANT}", id.shown()), "*/*");
     let (status, body) = proof(id);

@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Bundle) -> Result<(), Failure> {
         Some(installation) => runtime.block_on(bucket(installation, &args.place))?,
         None => {
             let folder =
-                LockedFolder::open_read_only(&crate::verify::archive(&args.data), Arc::new(SystemClock));
+                LockedFolder::open_read_only(crate::verify::archive(&args.data), Arc::new(SystemClock));
             Arc::new(folder.map_err(|e| Failure::of(&e))?)
         }
     };

@@ -171,10 +171,10 @@ impl PublishedKeys {
 
     /// Each key with what it signs.
     pub fn all(&self) -> impl Iterator<Item = (Purpose, PublicKey)> + '_ {
-        let with = |purpose, keys: &'_ [PublicKey]| keys.to_vec().into_iter().map(move |key| (purpose, key));
-        with(Purpose::Checkpoints, &self.checkpoints)
-            .chain(with(Purpose::Receipts, &self.receipts))
-            .chain(with(Purpose::Statements, &self.statements))
+        let checkpoints = self.checkpoints.iter().map(|key| (Purpose::Checkpoints, *key));
+        let receipts = self.receipts.iter().map(|key| (Purpose::Receipts, *key));
+        let statements = self.statements.iter().map(|key| (Purpose::Statements, *key));
+        checkpoints.chain(receipts).chain(statements)
     }
 }
 

@@ -95,13 +95,14 @@ async fn make(folder: &Path, events: u64) {
     assert_eq!(seal.publish_idle().await.unwrap().failed, 0);
     clock.advance_ms(40 * DAY_MS);
     objects.run_lifecycle(clock.now()).await.unwrap();
-    let last = objects.list("checkpoints/", None, 10_000).await.unwrap().into_iter().filter_map(|object| {
-        match stele::layout::ObjectKey::parse(&object.key) {
-            Some(parsed @ Object::Checkpoint { .. }) => Some(parsed.key()),
-            _ => None,
-        }
-    });
-    println!("{}", folder.join(last.last().unwrap().as_str()).display());
+    let mut last =
+        objects.list("checkpoints/", None, 10_000).await.unwrap().into_iter().filter_map(|object| {
+            match stele::layout::ObjectKey::parse(&object.key) {
+                Some(parsed @ Object::Checkpoint { .. }) => Some(parsed.key()),
+                _ => None,
+            }
+        });
+    println!("{}", folder.join(last.next_back().unwrap().as_str()).display());
 }
 
 async fn run(folder: &Path) {
