@@ -87,6 +87,10 @@ impl Ingest {
             Endpoint::Validate => self.validate(&grant, parts, body),
             Endpoint::ListEvents
             | Endpoint::Export
+            | Endpoint::CreateExport
+            | Endpoint::Exports
+            | Endpoint::ExportJob
+            | Endpoint::ExportFile
             | Endpoint::Event
             | Endpoint::Refused
             | Endpoint::Usage

@@ -1,11 +1,10 @@
 //! The query function: everything but sending events. It reads the hot store, says where records lie in their
-//! log, and administers API keys, retention and legal holds.
+//! log, takes orders for exports, and administers API keys, retention and legal holds.
 //!
 //! It never writes a head or an object, and no event but the log's own: what was changed about a tenant stands in its log. Where requests come from is its caller's concern.
 
 mod scan;
 mod listing;
-mod export;
 mod log;
 mod proofs;
 mod body;
@@ -14,11 +13,15 @@ mod prices;
 mod policy;
 mod retention;
 mod holds;
+mod exports;
+mod export;
 mod refused;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod policy_tests;
+#[cfg(test)]
+mod export_tests;
 
 use http::StatusCode;
 use http::request::Parts;
@@ -28,8 +31,8 @@ use stele::id::EventId;
 use stele::lookup::Lookup;
 use stele::openapi;
 use stele::ports::{
-    ApiKeys, ArchiveIndex, Backlog, Clock, ColdStore, Heads, HotStore, Outbox, Policies, Random, Refusals,
-    Watermarks,
+    ApiKeys, ArchiveIndex, Backlog, Clock, ColdStore, ExportFiles, Exports, Heads, HotStore, Outbox,
+    Policies, Random, Refusals, Watermarks,
 };
 use stele::public_key::PublishedKeys;
 use stele::query::tenant_parameter;
@@ -58,6 +61,12 @@ pub struct Query {
     pub policies: Arc<dyn Policies>,
     /// Where compact gets its errands from.
     pub compaction: Arc<dyn Outbox>,
+    /// The records of exports.
+    pub exports: Arc<dyn Exports>,
+    /// Exported files.
+    pub export_files: Arc<dyn ExportFiles>,
+    /// Where the export function gets its errands from.
+    pub exporting: Arc<dyn Outbox>,
     /// Where records lie in their log.
     pub places: Arc<Places>,
     /// The log's tree, for proofs.
@@ -110,6 +119,16 @@ impl Query {
         match route.endpoint {
             Endpoint::ListEvents => self.list(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Export => self.export(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::CreateExport => {
+                self.create_export(&self.granted(route, parts).await?, parts, &parameters, body).await
+            }
+            Endpoint::Exports => self.list_exports(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::ExportJob => {
+                self.export_job(&self.granted(route, parts).await?, &path, &parameters).await
+            }
+            Endpoint::ExportFile => {
+                self.export_file(&self.granted(route, parts).await?, parts, &path, &parameters).await
+            }
             Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
             Endpoint::Refused => self.refused(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,

@@ -21,6 +21,14 @@ pub enum Endpoint {
     ListEvents,
     /// Search, as a file.
     Export,
+    /// Ask for an export.
+    CreateExport,
+    /// List exports.
+    Exports,
+    /// One export, how far it is, and the way to its file.
+    ExportJob,
+    /// An export's file.
+    ExportFile,
     /// One event by id.
     Event,
     /// What was acknowledged with 202 and refused later.
@@ -133,6 +141,31 @@ pub static ROUTES: &[Route] = {
             Some(EventsRead),
             Query,
             "Search events, as CSV, JSON Lines or a JSON list",
+        ),
+        route(
+            CreateExport,
+            Method::POST,
+            "/v1/exports",
+            Some(ExportsWrite),
+            Query,
+            "Ask for an export of any size",
+        ),
+        route(Exports, Method::GET, "/v1/exports", Some(ExportsWrite), Query, "List exports, latest first"),
+        route(
+            ExportJob,
+            Method::GET,
+            "/v1/exports/{id}",
+            Some(ExportsWrite),
+            Query,
+            "One export, how far it is, and a link to its file",
+        ),
+        route(
+            ExportFile,
+            Method::GET,
+            "/v1/exports/{id}/file",
+            Some(ExportsWrite),
+            Query,
+            "The file of an export, or a redirection to it",
         ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(

@@ -17,4 +17,4 @@ pub use reader::ArchiveFile;
 pub use writer::ArchiveWriter;
 
 /// Leaves of an aligned block; no row group crosses one.
-const BLOCK_LEAVES: u64 = 1 << 15;
+pub const BLOCK_LEAVES: u64 = 1 << 15;
