@@ -171,6 +171,174 @@ impl Filter {
     }
 }
 
+/// A text of an event that stores keep as a column of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Column {
+    /// `actor.id`
+    ActorId,
+    /// `resource.id`
+    ResourceId,
+    /// `action`
+    Action,
+    /// `outcome`
+    Outcome,
+    /// `actor.type`
+    ActorType,
+    /// `resource.type`
+    ResourceType,
+    /// `context.ip`
+    Ip,
+    /// `actor.name`
+    ActorName,
+    /// `actor.email`
+    ActorEmail,
+    /// `resource.name`
+    ResourceName,
+    /// `context.user_agent`
+    UserAgent,
+    /// `key_id`
+    KeyId,
+    /// `reason`
+    Reason,
+}
+
+impl Column {
+    /// All of them.
+    pub const ALL: [Column; 13] = [
+        Column::Action,
+        Column::Outcome,
+        Column::ActorId,
+        Column::ActorType,
+        Column::ActorName,
+        Column::ActorEmail,
+        Column::ResourceType,
+        Column::ResourceId,
+        Column::ResourceName,
+        Column::Ip,
+        Column::UserAgent,
+        Column::Reason,
+        Column::KeyId,
+    ];
+
+    /// Its name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Column::ActorId => "actor.id",
+            Column::ResourceId => "resource.id",
+            Column::Action => "action",
+            Column::Outcome => "outcome",
+            Column::ActorType => "actor.type",
+            Column::ResourceType => "resource.type",
+            Column::Ip => "ip",
+            Column::ActorName => "actor.name",
+            Column::ActorEmail => "actor.email",
+            Column::ResourceName => "resource.name",
+            Column::UserAgent => "ua",
+            Column::KeyId => "key_id",
+            Column::Reason => "reason",
+        }
+    }
+
+    /// What an event has there.
+    pub fn of<'a>(self, columns: &'a Columns<'_>) -> Option<&'a str> {
+        match self {
+            Column::ActorId => Some(&columns.actor_id),
+            Column::ResourceId => columns.resource_id.as_deref(),
+            Column::Action => Some(&columns.action),
+            Column::Outcome => Some(&columns.outcome),
+            Column::ActorType => Some(&columns.actor_type),
+            Column::ResourceType => columns.resource_type.as_deref(),
+            Column::Ip => columns.ip.as_deref(),
+            Column::ActorName => columns.actor_name.as_deref(),
+            Column::ActorEmail => columns.actor_email.as_deref(),
+            Column::ResourceName => columns.resource_name.as_deref(),
+            Column::UserAgent => columns.user_agent.as_deref(),
+            Column::KeyId => Some(&columns.key_id),
+            Column::Reason => columns.reason.as_deref(),
+        }
+    }
+}
+
+/// The columns of one event, as far as they are known.
+pub trait Row {
+    /// A column's text: `None` if it was not read, `Some(None)` if the event has none.
+    fn text(&self, column: Column) -> Option<Option<&str>>;
+}
+
+impl Filter {
+    /// The columns its terms can be judged by, without what only the whole event tells.
+    pub fn columns(&self) -> Vec<Column> {
+        let used = [
+            (Column::ActorId, !self.actor_ids.is_empty()),
+            (Column::ResourceId, !self.resource_ids.is_empty()),
+            (Column::Action, !self.actions.is_empty()),
+            (Column::Outcome, !self.outcomes.is_empty()),
+            (Column::ResourceType, !self.resource_types.is_empty()),
+            (Column::Ip, !self.ips.is_empty()),
+            (Column::ActorName, !self.actor_names.is_empty()),
+        ];
+        used.into_iter().filter(|(_, used)| *used).map(|(column, _)| column).collect()
+    }
+
+    /// What its terms say of a row, its time aside: `None` if the columns that are known do not tell.
+    pub fn judge(&self, row: &dyn Row) -> Option<bool> {
+        let known = |column, holds: &dyn Fn(&str) -> bool| {
+            row.text(column).map(|text: Option<&str>| text.is_some_and(holds))
+        };
+        let terms = [
+            (self.actor_ids.is_empty(), known(Column::ActorId, &|id| self.actor_ids.iter().any(|a| a == id))),
+            (
+                self.resource_ids.is_empty(),
+                known(Column::ResourceId, &|id| self.resource_ids.iter().any(|r| r == id)),
+            ),
+            (
+                self.actions.is_empty(),
+                known(Column::Action, &|action| self.actions.iter().any(|a| a.matches(action))),
+            ),
+            (self.outcomes.is_empty(), known(Column::Outcome, &|o| self.outcomes.iter().any(|x| x == o))),
+            (
+                self.resource_types.is_empty(),
+                known(Column::ResourceType, &|kind| self.resource_types.iter().any(|x| x == kind)),
+            ),
+            (
+                self.ips.is_empty(),
+                known(Column::Ip, &|ip| ip.parse().is_ok_and(|ip: IpAddr| self.ips.contains(&ip))),
+            ),
+            (
+                self.actor_names.is_empty(),
+                known(Column::ActorName, &|name| {
+                    let name = name.to_lowercase();
+                    self.actor_names.iter().any(|part| name.contains(part))
+                }),
+            ),
+            (self.searches.is_empty(), None),
+        ];
+        let said = terms.iter().map(|(unused, said)| if *unused { Some(true) } else { *said });
+        said.fold(Some(true), |all, said| match (all, said) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            _ => None,
+        })
+    }
+
+    /// The texts of which a column must have one for an event to match; `None` if it may have any.
+    pub fn one_of(&self, column: Column) -> Option<Vec<&str>> {
+        let texts = match column {
+            Column::ActorId => &self.actor_ids,
+            Column::ResourceId => &self.resource_ids,
+            Column::Outcome => &self.outcomes,
+            Column::ResourceType => &self.resource_types,
+            _ => return None,
+        };
+        (!texts.is_empty()).then(|| texts.iter().map(String::as_str).collect())
+    }
+
+    /// Whether nothing but times is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.columns().is_empty() && self.searches.is_empty()
+    }
+}
+
 impl ActionTerm {
     fn matches(&self, action: &str) -> bool {
         match self {

@@ -7,8 +7,12 @@ mod cursor;
 mod filter;
 mod request;
 mod csv;
+mod counts;
+mod plan;
 
+pub use counts::{FacetRequest, Interval, StatsRequest};
 pub use csv::{CSV_COLUMNS, csv_header, csv_row};
 pub use cursor::{Cursor, CursorKey};
-pub use filter::Filter;
+pub use filter::{Column, Filter, Row};
+pub use plan::{Merge, Step, nearest_of};
 pub use request::{ExportFormat, ExportRequest, ListRequest, Start, tenant_parameter};

@@ -16,7 +16,7 @@ const VALUES_MAX: usize = 100;
 /// Bytes of one value.
 const VALUE_BYTES_MAX: usize = 1024;
 
-const FILTERS: [&str; 12] = [
+pub(super) const FILTERS: [&str; 12] = [
     "from",
     "to",
     "start_date",
@@ -30,7 +30,7 @@ const FILTERS: [&str; 12] = [
     "ip",
     "search",
 ];
-const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
+pub(super) const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
 
 /// Where a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ pub fn tenant_parameter(parameters: &Parameters) -> Result<Option<TenantId>> {
     }
 }
 
-fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
+pub(super) fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
     if parameters.all("q").next().is_some() {
         let detail = "`q` comes with a later version; use the filters by name, such as `action` and `search`";
         return Err(bad_parameter("q", "not_yet", detail));
@@ -215,7 +215,7 @@ fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
     }
 }
 
-fn filter(parameters: &Parameters) -> Result<Filter> {
+pub(super) fn filter(parameters: &Parameters) -> Result<Filter> {
     let texts = |name| distinct(parameters.all(name).map(str::to_owned).collect());
     let folded = |name| distinct(parameters.all(name).map(str::to_lowercase).collect());
     let outcomes = texts("outcome");
@@ -318,7 +318,12 @@ fn end_date(text: &str) -> TimeResult {
     Ok(if text.len() == 10 { Day::parse(text)?.next().start() } else { start_date(text)?.plus_ms(1) })
 }
 
-fn number(parameters: &Parameters, name: &'static str, min: usize, max: usize) -> Result<Option<usize>> {
+pub(super) fn number(
+    parameters: &Parameters,
+    name: &'static str,
+    min: usize,
+    max: usize,
+) -> Result<Option<usize>> {
     let Some(text) = parameters.one(name)? else { return Ok(None) };
     // Digits only: `parse` alone would take a plus sign.
     let digits = text.len() <= 10 && text.bytes().all(|c| c.is_ascii_digit());
@@ -331,7 +336,7 @@ fn number(parameters: &Parameters, name: &'static str, min: usize, max: usize) -
     }
 }
 
-fn not_one_of(name: &str, value: &str, known: &[&str]) -> Error {
+pub(super) fn not_one_of(name: &str, value: &str, known: &[&str]) -> Error {
     let lower = value.to_lowercase();
     let near = known.iter().find(|k| lower.starts_with(&k[..3]) || k.starts_with(&lower));
     let choices = known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
