@@ -367,6 +367,86 @@ impl Run {
         self.listed += listed.len();
     }
 
+    /// Counts what a question is about, by values and over time. What is told must be exact for the times it is told for.
+    fn count(&mut self) {
+        const FIELDS: [(&str, &str); 6] = [
+            ("action", "/action"),
+            ("actor.id", "/actor/id"),
+            ("resource.type", "/resource/type"),
+            ("outcome", "/outcome"),
+            ("ip", "/context/ip"),
+            ("actor.name", "/actor/name"),
+        ];
+        let (question, admits) = self.question();
+        let present = self.present();
+        let query = self.query();
+        let (field, pointer) = FIELDS[self.chance.below(6) as usize];
+        let value_of = |event: &Value| event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let expected = |answer: &Value| {
+            let bound = |name: &str| answer["searched"][name].as_str().unwrap().to_owned();
+            let (from, to) = (bound("from"), bound("to"));
+            let within = |event: &Value| {
+                let time = event["occurred_at"].as_str().unwrap();
+                from.as_str() <= time && time < to.as_str()
+            };
+            let all = self.all.iter().filter(|(id, event)| present.contains(id) && admits(event));
+            if answer["searched"]["complete"] == true {
+                assert!(!answer["watermarks"].is_null());
+            }
+            all.filter(|(_, event)| within(event)).map(|(_, event)| event).collect::<Vec<_>>()
+        };
+
+        let path = format!("/v1/facets/{field}?tenant_id={TENANT}&limit=200{question}");
+        let facet = get(&query, &path);
+        let mut counts: BTreeMap<Option<String>, u64> = BTreeMap::new();
+        for event in expected(&facet) {
+            *counts.entry(value_of(event)).or_default() += 1;
+        }
+        assert_eq!(facet["total"], counts.values().sum::<u64>(), "{path}: {facet}");
+        assert_eq!(facet["missing"], counts.get(&None).copied().unwrap_or(0), "{path}");
+        let told: BTreeMap<Option<String>, u64> = facet["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|value| (value["value"].as_str().map(str::to_owned), value["count"].as_u64().unwrap()))
+            .collect();
+        counts.remove(&None);
+        assert_eq!(told, counts, "{path}");
+
+        let interval = ["hour", "day", "month"][self.chance.below(3) as usize];
+        let group = if self.chance.is(2) { format!("&group_by={field}") } else { String::new() };
+        let path = format!("/v1/events/stats?tenant_id={TENANT}&interval={interval}{group}{question}");
+        let (status, stats) = ask(&query, &path);
+        if status == 400 {
+            assert_eq!(stats["errors"][0]["pointer"], "from", "{path}: {stats}");
+            return;
+        }
+        let events = expected(&stats);
+        let length = match interval {
+            "hour" => 13,
+            "day" => 10,
+            _ => 7,
+        };
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for event in &events {
+            *counts.entry(event["occurred_at"].as_str().unwrap()[..length].to_owned()).or_default() += 1;
+        }
+        let buckets = stats["buckets"].as_array().unwrap();
+        let told = buckets
+            .iter()
+            .map(|bucket| (bucket["start"].as_str().unwrap()[..length].to_owned(), bucket["count"].as_u64().unwrap()));
+        assert_eq!(told.collect::<BTreeMap<_, _>>(), counts, "{path}");
+        if !group.is_empty() {
+            let mut groups: BTreeMap<String, u64> = BTreeMap::new();
+            for (value, count) in buckets.iter().flat_map(|bucket| bucket["groups"].as_object().unwrap()) {
+                *groups.entry(value.clone()).or_default() += count.as_u64().unwrap();
+            }
+            let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+            events.iter().filter_map(|event| value_of(event)).for_each(|value| *expected.entry(value).or_default() += 1);
+            assert_eq!(groups, expected, "{path}");
+        }
+    }
+
     /// Each event by its id, wherever it lies.
     fn by_id(&mut self) {
         let query = self.world.query();
@@ -418,6 +498,7 @@ fn half_a_year(seed: u64) -> Run {
         if day > 4 {
             for _ in 0..2 {
                 run.list();
+                run.count();
             }
         }
         if day % 9 == 8 {
@@ -435,4 +516,37 @@ fn any_mixture_of_stores_lists_what_a_walk_over_everything_lists() {
         assert!(run.listed > 500 && run.pages > 200, "seed {seed}: {} events listed", run.listed);
         assert!(run.short_pages > 0, "seed {seed}: no budget was ever spent");
     }
+}
+
+#[test]
+fn a_cursor_is_good_for_its_own_listing_and_for_a_day() {
+    let mut run = Run::new(7);
+    run.send(40);
+    let query = run.world.query();
+    let start = format!("/v1/events?tenant_id={TENANT}&limit=5&outcome=success");
+    let page = get(&query, &start);
+    let cursor = page["next_cursor"].as_str().unwrap().to_owned();
+    at_once(run.world.send(&run.world.ingest(), &Sending::one(crate::world::event("org_other", ""))));
+    let refused = |path: &str| {
+        let (status, problem) = ask(&query, path);
+        assert_eq!(status, 400, "{path}: {problem}");
+        problem["code"].as_str().unwrap().to_owned()
+    };
+    let other = format!("/v1/events?tenant_id=org_other&limit=5&outcome=success&cursor={cursor}");
+    assert_eq!(refused(&other), "bad_cursor");
+    for listing in ["outcome=denied", "outcome=success&order=asc", "outcome=success&from=2026-01-01"] {
+        let path = format!("/v1/events?tenant_id={TENANT}&{listing}&cursor={cursor}");
+        assert_eq!(refused(&path), "cursor_mismatch");
+    }
+    for at in [0, 12, 20, 30, 44, 60, cursor.len() - 1] {
+        let mut altered = cursor.clone().into_bytes();
+        altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
+        let altered = String::from_utf8(altered).unwrap();
+        if altered != cursor {
+            assert_eq!(refused(&format!("{start}&cursor={altered}")), "bad_cursor");
+        }
+    }
+    assert_eq!(ask(&query, &format!("{start}&cursor={cursor}")).0, 200);
+    run.world.clock.advance_ms(25 * HOUR_MS);
+    assert_eq!(refused(&format!("{start}&cursor={cursor}")), "bad_cursor");
 }

@@ -224,7 +224,7 @@ impl<S, R, T> Merge<S, R, T> {
 
     /// Keeps memory bounded: of far more candidates than are wanted the farthest go, and the listing ends before them.
     fn drop_farthest(&mut self) {
-        if self.held() <= 2 * self.wanted + SLACK {
+        if self.held() <= self.wanted.saturating_mul(2).saturating_add(SLACK) {
             return;
         }
         let ranked = self.rows.iter().map(|((rank, _), (id, _))| (*rank, *id));

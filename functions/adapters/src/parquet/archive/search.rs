@@ -468,7 +468,7 @@ impl Nearest<'_> {
             return;
         }
         self.records.push((copied(record), index));
-        if self.records.len() > 2 * self.wanted.most + SLACK {
+        if self.records.len() > self.wanted.most.saturating_mul(2).saturating_add(SLACK) {
             match self.wanted.order {
                 Order::Ascending => self.records.sort_unstable_by_key(|(record, _)| record.id),
                 Order::Descending => {
