@@ -8,11 +8,11 @@ mod filter;
 mod request;
 mod csv;
 mod counts;
-mod plan;
+mod merge;
 
 pub use counts::{FacetRequest, Interval, StatsRequest};
 pub use csv::{CSV_COLUMNS, csv_header, csv_row};
 pub use cursor::{Cursor, CursorKey};
 pub use filter::{Column, Filter, Row};
-pub use plan::{Merge, Step, nearest_of};
+pub use merge::{Merge, Step, nearest_of};
 pub use request::{ExportFormat, ExportRequest, ListRequest, Start, tenant_parameter};
