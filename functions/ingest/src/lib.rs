@@ -88,6 +88,7 @@ impl Ingest {
             Endpoint::ListEvents
             | Endpoint::Export
             | Endpoint::Event
+            | Endpoint::ParseFilter
             | Endpoint::Refused
             | Endpoint::Usage
             | Endpoint::EventProof

@@ -21,7 +21,7 @@ const LEAF_BYTES_MAX: usize = 4 * limits::EXPORT_BYTES_MAX;
 
 impl Query {
     pub(crate) async fn export(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
-        let request = ExportRequest::parse(parameters)?;
+        let request = ExportRequest::parse(parameters, self.clock.now())?;
         if request.format == ExportFormat::Evidence {
             return self.evidence(grant, parameters, &request).await;
         }
@@ -133,6 +133,7 @@ impl Query {
         let mut scan = Scan::new(&*self.hot, tenant, filter, order, None, None, now).await?;
         let (mut records, mut bytes) = (Vec::new(), 0);
         while let Some(step) = scan.step(false).await? {
+            let step = self.decided(tenant, filter, step).await?;
             bytes += step.records.iter().map(|r| r.leaf.as_bytes().len()).sum::<usize>();
             records.extend(step.records);
             if records.len() > limits::EXPORT_EVENTS_MAX {

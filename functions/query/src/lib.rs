@@ -6,6 +6,7 @@
 mod scan;
 mod listing;
 mod export;
+mod filter;
 mod log;
 mod proofs;
 mod body;
@@ -111,6 +112,7 @@ impl Query {
             Endpoint::ListEvents => self.list(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Export => self.export(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::ParseFilter => self.parse_filter(&self.granted(route, parts).await?, &parameters, body),
             Endpoint::Refused => self.refused(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Checkpoint => self.checkpoint(&self.granted(route, parts).await?, &parameters).await,

@@ -1,7 +1,7 @@
 //! `GET /v1/events`: a page, what was searched for it, and how far everything has got.
 
 use crate::Query;
-use crate::scan::{Scan, days};
+use crate::scan::{Scan, Step, days};
 use futures_util::future::{join, join_all, try_join};
 use http::StatusCode;
 use serde::{Serialize, Serializer};
@@ -101,8 +101,8 @@ pub(crate) struct Placed {
 
 impl Query {
     pub(crate) async fn list(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
-        let request = ListRequest::parse(parameters)?;
         let now = self.clock.now();
+        let mut request = ListRequest::parse(parameters, now)?;
         // Asked before anything is read: what leaves a queue meanwhile is then found.
         let (tenant, waiting) = join(self.tenant(grant, parameters), self.waiting()).await;
         let tenant = tenant?;
@@ -112,6 +112,10 @@ impl Query {
             Start::Cursor(text) => (Some(key.open(text, now)?), 0),
             Start::Offset(offset) => (None, *offset),
         };
+        if let Some(cursor) = cursor {
+            // All pages ask what the first one asked.
+            request.filter = request.filter.at(cursor.issued_at);
+        }
         let (mut found, reconciled) = match &tenant {
             Some(tenant) => {
                 let found = self.find(tenant, &request, cursor, offset, now);
@@ -203,6 +207,7 @@ impl Query {
                 found.ended = true;
                 break;
             };
+            let step = self.decided(tenant, filter, step).await?;
             found.total += step.matched;
             for record in step.records {
                 if found.skip > 0 {
@@ -217,6 +222,20 @@ impl Query {
         }
         found.frontier = scan.frontier();
         Ok(found)
+    }
+
+    /// A step whose records are decided also where that takes their places in the log.
+    pub(crate) async fn decided(&self, tenant: &Tenant, filter: &Filter, step: Step) -> Result<Step> {
+        if !filter.needs_state() || step.records.is_empty() {
+            return Ok(step);
+        }
+        let mut records = Vec::new();
+        for (record, integrity) in self.placed(tenant, step.records).await?.records {
+            if filter.judge(&record, Some(integrity.into()))? == Some(true) {
+                records.push(record);
+            }
+        }
+        Ok(Step { matched: records.len(), records })
     }
 
     /// Which occurred times the page speaks of.

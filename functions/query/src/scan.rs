@@ -50,7 +50,8 @@ struct IndexStream {
 /// One step of a walk.
 #[derive(Default)]
 pub(crate) struct Step {
-    /// The records admitted, in order; empty if only their number was wanted and needs none of them.
+    /// The records admitted, in order, with those that only their place in the log decides; empty if only their number was
+    /// wanted and needs none of them.
     pub(crate) records: Vec<Record>,
     /// How many were admitted.
     pub(crate) matched: usize,
@@ -136,7 +137,7 @@ impl<'a> Scan<'a> {
                 self.scanned += 1;
                 (*after, self.frontier) = (Some(record.id), Some(record.id));
                 if self.as_of.is_none_or(|as_of| record.received_at <= as_of)
-                    && self.filter.matches(&record)?
+                    && self.filter.judge(&record, None)? != Some(false)
                 {
                     admitted.matched += 1;
                     admitted.records.push(record);
@@ -196,7 +197,9 @@ impl<'a> Scan<'a> {
         records.sort_by(|a, b| in_order(order, &a.id, &b.id));
         let mut admitted = Step::default();
         for record in records {
-            if self.as_of.is_none_or(|as_of| record.received_at <= as_of) && self.filter.matches(&record)? {
+            if self.as_of.is_none_or(|as_of| record.received_at <= as_of)
+                && self.filter.judge(&record, None)? != Some(false)
+            {
                 admitted.matched += 1;
                 admitted.records.push(record);
             }

@@ -82,6 +82,7 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::ListEvents => "listEvents",
         Endpoint::Export => "exportEvents",
         Endpoint::Event => "event",
+        Endpoint::ParseFilter => "parseFilter",
         Endpoint::Refused => "refused",
         Endpoint::Usage => "usage",
         Endpoint::EventProof => "eventProof",
@@ -120,6 +121,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::ListEvents => &ListRequest::PARAMETERS,
         Endpoint::Export => &ExportRequest::PARAMETERS,
         Endpoint::Event
+        | Endpoint::ParseFilter
         | Endpoint::Usage
         | Endpoint::Tile
         | Endpoint::LogKeys
@@ -180,6 +182,10 @@ fn query_parameter(name: &str) -> Value {
     let text = json!({"type": "string", "minLength": 1});
     let many = |item: Value| json!({"type": "array", "items": item, "minItems": 1});
     let (schema, description) = match name {
+        "q" => (
+            json!({"type": "string", "minLength": 1, "maxLength": limits::FILTER_BYTES_MAX}),
+            "A filter in the filter language, such as `time:-7d action:invoice.* (actor:alice OR ip:10.0.0.0/8)`; what other parameters ask must hold, too",
+        ),
         "from" | "start_date" => (text, "First time, included: RFC 3339 with an offset, or a UTC day"),
         "to" => (text, "Last time, excluded: RFC 3339 with an offset, or a UTC day"),
         "end_date" => (text, "Last time, included: RFC 3339, or a whole UTC day"),
@@ -248,6 +254,11 @@ fn body(endpoint: Endpoint) -> Option<Value> {
             }},
             "application/x-ndjson": {"schema": {"type": "string", "description": "One event per line"}},
         }),
+        Endpoint::ParseFilter => json!({"application/json": {"schema": {
+            "type": "object",
+            "required": ["q"],
+            "properties": {"q": {"type": "string", "description": "A filter in the filter language"}},
+        }}}),
         Endpoint::SetRetention => json!({"application/json": {"schema": reference("NewRetention")}}),
         Endpoint::PlaceHold => json!({"application/json": {"schema": reference("NewLegalHold")}}),
         Endpoint::CreateApiKey => json!({"application/json": {"schema": reference("NewApiKey")}}),
@@ -280,6 +291,7 @@ fn responses(endpoint: Endpoint) -> Value {
             "application/zip": {"schema": {"type": "string"}},
         }}}),
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
+        Endpoint::ParseFilter => json!({"200": json_of("The filter, explained", reference("ParsedFilter"))}),
         Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),
         Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
         Endpoint::EventProof => json!({"200": {
@@ -382,6 +394,11 @@ fn schemas() -> Value {
         "type": "object",
         "required": ["class_days", "hot_days"],
         "properties": {"class_days": class, "hot_days": hot_days},
+    });
+    let sql = json!({
+        "type": "object",
+        "required": ["sql", "parameters"],
+        "properties": {"sql": text, "parameters": {"type": "array", "items": text}},
     });
     let usd = json!({"type": "number", "minimum": 0});
     let receipt = json!({
@@ -732,10 +749,25 @@ fn schemas() -> Value {
                 "revoked_at": optional_time,
             },
         },
+        "ParsedFilter": {
+            "type": "object",
+            "required": ["canonical", "ast", "plan", "athena", "duckdb"],
+            "properties": {
+                "canonical": {"type": "string", "description": "The same filter, always written alike"},
+                "ast": {"type": "object", "description": "`all`, `any`, `not`, or a condition"},
+                "plan": {"type": "object", "description": "Times, index, columns, and whether events are read for it"},
+                "athena": sql, "duckdb": sql,
+            },
+        },
         "Place": {
             "type": "object",
             "required": ["pointer", "code", "detail"],
-            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text},
+            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text, "position": {
+                "type": "object",
+                "description": "Where in a filter: bytes before it; and its character, from 1",
+                "required": ["offset", "column"],
+                "properties": {"offset": count, "column": {"type": "integer", "minimum": 1}},
+            }},
         },
         "Problem": {
             "type": "object",
