@@ -23,7 +23,7 @@ use stele::limits;
 use stele::ports::{
     ArchiveIndex, Heads, IdRange, ListedObject, LockedObjects, Order, PutIfAbsent, StoredObject,
 };
-use stele::query::Filter;
+use stele::query::{Filter, State};
 use stele::record::{Leaf, Record};
 use stele::segment::IndexEntry;
 use stele::time::Timestamp;
@@ -65,6 +65,14 @@ impl Holder {
         match self {
             Holder::File(entry) => entry.first,
             Holder::Segment(entry) => entry.first,
+        }
+    }
+
+    /// The earliest and the latest `received_at`.
+    pub fn received(&self) -> (Timestamp, Timestamp) {
+        match self {
+            Holder::File(entry) => (entry.received_min, entry.received_max),
+            Holder::Segment(entry) => (entry.received_min, entry.received_max),
         }
     }
 
@@ -245,7 +253,7 @@ impl ColdSearch {
                 continue;
             }
             let record = Record::from_leaf(leaf)?;
-            if record.id == id && wanted.filter.matches(&record)? {
+            if record.id == id && wanted.filter.judge(&record, Some(State::Sealed))? == Some(true) {
                 let leaf = Leaf::new(Bytes::copy_from_slice(record.leaf.as_bytes()));
                 found.push((Record { leaf, ..record }, LeafIndex::new(index)));
             }

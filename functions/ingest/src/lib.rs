@@ -90,6 +90,7 @@ impl Ingest {
             | Endpoint::Facet
             | Endpoint::Export
             | Endpoint::Event
+            | Endpoint::ParseFilter
             | Endpoint::Refused
             | Endpoint::Usage
             | Endpoint::EventProof

@@ -158,7 +158,8 @@ async fn ask(folder: &Path, path: &str) {
     let store = Arc::new(MemoryStore::new());
     let objects = Arc::new(LockedFolder::open_read_only(folder, Arc::new(SystemClock)).unwrap());
     let first = objects.list(layout::ARCHIVE, None, 1).await.unwrap();
-    let Some(Object::Archive { tenant: id, .. }) = first.first().and_then(|o| ObjectKey::parse(&o.key)) else {
+    let Some(Object::Archive { tenant: id, .. }) = first.first().and_then(|o| ObjectKey::parse(&o.key))
+    else {
         panic!("no archive in `{}`: `make` one first", folder.display());
     };
     let origin = Origin::parse(ORIGIN).unwrap();

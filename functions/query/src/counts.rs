@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use stele::access::{Grant, Tenant};
 use stele::ports::{IdRange, Order};
-use stele::query::{Column, FacetRequest, Filter, Interval, StatsRequest};
+use stele::query::{Column, FacetRequest, Filter, StatsRequest, Steps, facet_name};
 use stele::routes::{Parameters, PathParameters};
 use stele::time::Timestamp;
 use stele::{Result, limits};
@@ -73,7 +73,7 @@ struct Bucket {
 
 /// Counts by step and value.
 struct Tally {
-    interval: Option<Interval>,
+    interval: Option<Steps>,
     numbers: HashMap<Option<String>, u32>,
     values: Vec<Option<String>>,
     counts: HashMap<(Timestamp, u32), u64>,
@@ -82,7 +82,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(interval: Option<Interval>) -> Tally {
+    fn new(interval: Option<Steps>) -> Tally {
         Tally {
             interval,
             numbers: HashMap::new(),
@@ -165,8 +165,8 @@ impl Query {
         path: &PathParameters,
         parameters: &Parameters,
     ) -> Result<Response> {
-        let request = FacetRequest::parse(path.value("field"), parameters)?;
         let now = self.clock.now();
+        let request = FacetRequest::parse(path.value("field"), parameters, now)?;
         let (tenant, waiting) = join(self.tenant(grant, parameters), self.waiting()).await;
         let mut tally = Tally::new(None);
         let counting =
@@ -181,7 +181,7 @@ impl Query {
             .map(|(value, count)| Value { value: value.to_owned(), count })
             .collect();
         let facet = Facet {
-            field: request.field.as_str(),
+            field: facet_name(request.field),
             other: named().skip(values.len()).map(|(_, count)| count).sum(),
             distinct: named().count(),
             values,
@@ -194,8 +194,8 @@ impl Query {
     }
 
     pub(crate) async fn stats(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
-        let request = StatsRequest::parse(parameters)?;
         let now = self.clock.now();
+        let request = StatsRequest::parse(parameters, now)?;
         let within = request.range(now)?;
         let (tenant, waiting) = join(self.tenant(grant, parameters), self.waiting()).await;
         let mut tally = Tally::new(Some(request.interval));
@@ -224,7 +224,7 @@ impl Query {
         }
         let stats = Stats {
             interval: request.interval.as_str(),
-            group_by: request.group_by.map(Column::as_str),
+            group_by: request.group_by.map(facet_name),
             total: buckets.values().map(|bucket| bucket.count).sum(),
             buckets: buckets.into_values().collect(),
             searched,

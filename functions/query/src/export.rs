@@ -20,7 +20,7 @@ const LEAF_BYTES_MAX: usize = 4 * limits::EXPORT_BYTES_MAX;
 
 impl Query {
     pub(crate) async fn export(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
-        let request = ExportRequest::parse(parameters)?;
+        let request = ExportRequest::parse(parameters, self.clock.now())?;
         if request.format == ExportFormat::Evidence {
             return self.evidence(grant, parameters, &request).await;
         }

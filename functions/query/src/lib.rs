@@ -8,6 +8,7 @@ mod search;
 mod listing;
 mod counts;
 mod export;
+mod filter;
 mod log;
 mod proofs;
 mod body;
@@ -121,6 +122,7 @@ impl Query {
             Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
             Endpoint::Stats => self.stats(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Facet => self.facet(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::ParseFilter => self.parse_filter(&self.granted(route, parts).await?, &parameters, body),
             Endpoint::Refused => self.refused(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Checkpoint => self.checkpoint(&self.granted(route, parts).await?, &parameters).await,

@@ -132,8 +132,8 @@ pub(crate) struct Placed {
 
 impl Query {
     pub(crate) async fn list(&self, grant: &Grant, parameters: &Parameters) -> Result<Response> {
-        let request = ListRequest::parse(parameters)?;
         let now = self.clock.now();
+        let mut request = ListRequest::parse(parameters, now)?;
         // Asked before anything is read: what leaves a queue meanwhile is then found.
         let (tenant, waiting) = join(self.tenant(grant, parameters), self.waiting()).await;
         let tenant = tenant?;
@@ -143,6 +143,10 @@ impl Query {
             Start::Cursor(text) => (Some(key.open(text, now)?), 0),
             Start::Offset(offset) => (None, *offset),
         };
+        if let Some(cursor) = cursor {
+            // All pages ask what the first one asked.
+            request.filter = request.filter.at(cursor.issued_at);
+        }
         let (mut found, reconciled) = match &tenant {
             Some(tenant) => {
                 let found = self.find(tenant, &request, cursor, offset, now);

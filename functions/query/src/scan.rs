@@ -71,7 +71,8 @@ struct IndexStream {
 /// One step of a walk.
 #[derive(Default)]
 pub(crate) struct Step {
-    /// The records admitted, in order; empty if only their number was wanted and needs none of them.
+    /// The records admitted, in order, with those that only their place in the log decides; empty if only their number was
+    /// wanted and needs none of them.
     pub(crate) records: Vec<Record>,
     /// How many were admitted.
     pub(crate) matched: usize,
@@ -108,7 +109,7 @@ impl<'a> Scan<'a> {
     }
 
     fn admits(&self, record: &Record) -> Result<bool> {
-        Ok(is_part(self.as_of, self.late, record) && self.filter.matches(record)?)
+        Ok(is_part(self.as_of, self.late, record) && self.filter.judge(record, None)? != Some(false))
     }
 
     /// How many records it has looked at.
@@ -160,7 +161,8 @@ impl<'a> Scan<'a> {
                 }
                 self.scanned += 1;
                 (*after, self.frontier) = (Some(record.id), Some(record.id));
-                if is_part(self.as_of, self.late, &record) && self.filter.matches(&record)? {
+                let is_part = is_part(self.as_of, self.late, &record);
+                if is_part && self.filter.judge(&record, None)? != Some(false) {
                     admitted.matched += 1;
                     admitted.records.push(record);
                 }

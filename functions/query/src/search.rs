@@ -15,7 +15,7 @@ use stele::access::Tenant;
 use stele::archive::ArchiveEntry;
 use stele::id::EventId;
 use stele::ports::{IdRange, Order};
-use stele::query::{Column, Cursor, Filter, Merge, Step};
+use stele::query::{Bounds, Cell, Column, Cursor, Filter, Merge, Row, State, Step};
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
@@ -242,7 +242,9 @@ impl<'a> Search<'a> {
             false => Some(EventId::first_at(forgotten.plus_ms(limits::FUTURE_MS_MAX + 1))),
         };
         let filter = self.question.filter;
-        if filter.is_empty() || !filter.best_index().is_empty() {
+        let is_of_times = |column| matches!(column, &Column::OccurredAt | &Column::Id);
+        let is_plain = filter.columns().iter().all(is_of_times) && !filter.needs_leaf(true);
+        if is_plain || !filter.best_index().is_empty() {
             return Ok(kept);
         }
         // No index helps: what the archive has is found there by columns, a hundred times cheaper than record by record.
@@ -416,7 +418,7 @@ impl<'a> Search<'a> {
                 let step = scan.step(false).await?;
                 let scanned = scan.scanned() - before;
                 let ended = step.is_none();
-                let records = step.map_or_else(Vec::new, |step| step.records);
+                let records = self.decided(step.map_or_else(Vec::new, |step| step.records)).await?;
                 Ok(Read::Hot { scan, records, scanned, ended })
             }
             Source::Old(range) => self.old_sources(range, below).await,
@@ -450,6 +452,22 @@ impl<'a> Search<'a> {
                 },
             },
         }
+    }
+
+    /// Those of the hot store's records that belong also where only their place in the log tells.
+    async fn decided(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+        let filter = self.question.filter;
+        if !filter.needs_state() || records.is_empty() {
+            return Ok(records);
+        }
+        let found = records.into_iter().map(|record| Found { record, leaf_index: None }).collect();
+        let mut decided = Vec::new();
+        for (record, integrity) in self.query.placed(self.tenant, found).await?.records {
+            if filter.judge(&record, Some(integrity.into()))? == Some(true) {
+                decided.push(record);
+            }
+        }
+        Ok(decided)
     }
 
     async fn search_group(
@@ -497,7 +515,9 @@ impl<'a> Search<'a> {
         let begins_late = holders.first().is_some_and(|holder| holder.first() > LeafIndex::ZERO);
         for holder in holders {
             let held = holder.range();
-            if held.first > range.last || held.last < range.first {
+            let filter = self.question.filter;
+            if held.first > range.last || held.last < range.first || !filter.may_match(&HolderBounds(&holder))
+            {
                 continue;
             }
             let within = IdRange { first: held.first.max(range.first), last: held.last.min(range.last) };
@@ -601,7 +621,10 @@ impl<'a> Search<'a> {
                 let before = scan.scanned();
                 let Some(step) = scan.step(true).await? else { break };
                 self.scanned += scan.scanned() - before;
-                count += step.matched;
+                count += match self.question.filter.needs_state() {
+                    true => self.decided(step.records).await?.len(),
+                    false => step.matched,
+                };
             }
         }
         Ok((count, exact))
@@ -619,10 +642,43 @@ impl<'a> Search<'a> {
     }
 }
 
+/// What the indexes say of a file or segment.
+struct HolderBounds<'a>(&'a Holder);
+
+impl Bounds for HolderBounds<'_> {
+    fn times(&self, column: Column) -> Option<(Timestamp, Timestamp)> {
+        let range = self.0.range();
+        match column {
+            Column::OccurredAt => Some((range.first.time(), range.last.time())),
+            Column::ReceivedAt => Some(self.0.received()),
+            _ => None,
+        }
+    }
+
+    fn ids(&self) -> Option<(EventId, EventId)> {
+        let range = self.0.range();
+        Some((range.first, range.last))
+    }
+
+    fn state(&self) -> Option<State> {
+        Some(match self.0 {
+            Holder::File(_) => State::Archived,
+            Holder::Segment(_) => State::Sealed,
+        })
+    }
+}
+
 fn add_record(part: &mut Part, record: &Record, field: Option<Column>) -> Result<()> {
     match field {
         None => part.add(record.occurred_at, None),
-        Some(field) => part.add(record.occurred_at, field.of(&record.columns()?)),
+        Some(field) => {
+            let columns = record.columns()?;
+            let value = match columns.cell(field) {
+                Cell::Text(value) => Some(value),
+                _ => None,
+            };
+            part.add(record.occurred_at, value);
+        }
     }
     Ok(())
 }

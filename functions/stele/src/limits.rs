@@ -23,6 +23,13 @@ pub const REMEMBERED_MS: u64 = 24 * 60 * 60 * 1000;
 /// Bytes of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
+/// Bytes of a filter in the filter language.
+pub const FILTER_BYTES_MAX: usize = 4 * 1024;
+/// Brackets within brackets of a filter.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Conditions of a filter: each costs work for every record looked at.
+pub const FILTER_CONDITIONS_MAX: usize = 100;
+
 /// Events of a page, unless asked otherwise.
 pub const PAGE_LIMIT_DEFAULT: usize = 50;
 /// Events of a page at the most.

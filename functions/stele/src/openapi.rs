@@ -6,7 +6,7 @@
 use crate::access::Scope;
 use crate::error::Code;
 use crate::limits;
-use crate::query::{Column, ExportRequest, FacetRequest, ListRequest, StatsRequest};
+use crate::query::{ExportRequest, FACETS, FacetRequest, ListRequest, StatsRequest};
 use crate::refusal::REFUSED_PARAMETERS;
 use crate::routes::{Endpoint, ROUTES, Route};
 use serde_json::{Map, Value, json};
@@ -84,6 +84,7 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::Event => "event",
         Endpoint::Stats => "eventStats",
         Endpoint::Facet => "facet",
+        Endpoint::ParseFilter => "parseFilter",
         Endpoint::Refused => "refused",
         Endpoint::Usage => "usage",
         Endpoint::EventProof => "eventProof",
@@ -115,7 +116,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     let names = route.template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let names = names.map(|name| name.trim_end_matches('+'));
     let path = |name: &str| match (route.endpoint, name) {
-        (Endpoint::Facet, _) => json!({"type": "string", "enum": Column::ALL.map(Column::as_str)}),
+        (Endpoint::Facet, _) => json!({"type": "string", "enum": FACETS.map(|(name, _)| name)}),
         _ => json!({"type": "string"}),
     };
     let mut all: Vec<Value> = names
@@ -128,6 +129,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::Stats => &StatsRequest::PARAMETERS,
         Endpoint::Facet => &FacetRequest::PARAMETERS,
         Endpoint::Event
+        | Endpoint::ParseFilter
         | Endpoint::Usage
         | Endpoint::Tile
         | Endpoint::LogKeys
@@ -194,6 +196,10 @@ fn query_parameter(name: &str) -> Value {
     let text = json!({"type": "string", "minLength": 1});
     let many = |item: Value| json!({"type": "array", "items": item, "minItems": 1});
     let (schema, description) = match name {
+        "q" => (
+            json!({"type": "string", "minLength": 1, "maxLength": limits::FILTER_BYTES_MAX}),
+            "A filter in the filter language, such as `time:-7d action:invoice.* (actor:alice OR ip:10.0.0.0/8)`; what other parameters ask must hold, too",
+        ),
         "from" | "start_date" => (text, "First time, included: RFC 3339 with an offset, or a UTC day"),
         "to" => (text, "Last time, excluded: RFC 3339 with an offset, or a UTC day"),
         "end_date" => (text, "Last time, included: RFC 3339, or a whole UTC day"),
@@ -238,7 +244,7 @@ fn query_parameter(name: &str) -> Value {
             "The length of a step, in UTC",
         ),
         "group_by" => (
-            json!({"type": "string", "enum": Column::ALL.map(Column::as_str)}),
+            json!({"type": "string", "enum": FACETS.map(|(name, _)| name)}),
             "Count apart by the values of a field, the most frequent ones",
         ),
         "preview" => {
@@ -270,6 +276,11 @@ fn body(endpoint: Endpoint) -> Option<Value> {
             }},
             "application/x-ndjson": {"schema": {"type": "string", "description": "One event per line"}},
         }),
+        Endpoint::ParseFilter => json!({"application/json": {"schema": {
+            "type": "object",
+            "required": ["q"],
+            "properties": {"q": {"type": "string", "description": "A filter in the filter language"}},
+        }}}),
         Endpoint::SetRetention => json!({"application/json": {"schema": reference("NewRetention")}}),
         Endpoint::PlaceHold => json!({"application/json": {"schema": reference("NewLegalHold")}}),
         Endpoint::CreateApiKey => json!({"application/json": {"schema": reference("NewApiKey")}}),
@@ -304,6 +315,7 @@ fn responses(endpoint: Endpoint) -> Value {
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
         Endpoint::Stats => json!({"200": json_of("Steps with events, earliest first", reference("Stats"))}),
         Endpoint::Facet => json!({"200": json_of("Values, most frequent first", reference("Facet"))}),
+        Endpoint::ParseFilter => json!({"200": json_of("The filter, explained", reference("ParsedFilter"))}),
         Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),
         Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
         Endpoint::EventProof => json!({"200": {
@@ -433,7 +445,7 @@ fn schemas_of_searches() -> Value {
             "type": "object",
             "required": ["field", "values", "other", "missing", "total", "distinct", "searched", "watermarks"],
             "properties": {
-                "field": {"type": "string", "enum": Column::ALL.map(Column::as_str)},
+                "field": {"type": "string", "enum": FACETS.map(|(name, _)| name)},
                 "values": {"type": "array", "items": {
                     "type": "object",
                     "required": ["value", "count"],
@@ -452,7 +464,7 @@ fn schemas_of_searches() -> Value {
             "required": ["interval", "buckets", "total", "searched", "watermarks"],
             "properties": {
                 "interval": {"type": "string", "enum": ["hour", "day", "month"]},
-                "group_by": {"type": "string", "enum": Column::ALL.map(Column::as_str)},
+                "group_by": {"type": "string", "enum": FACETS.map(|(name, _)| name)},
                 "buckets": {"type": "array", "items": {
                     "type": "object",
                     "required": ["start", "count"],
@@ -488,6 +500,11 @@ fn schemas() -> Value {
         "type": "object",
         "required": ["class_days", "hot_days"],
         "properties": {"class_days": class, "hot_days": hot_days},
+    });
+    let sql = json!({
+        "type": "object",
+        "required": ["sql", "parameters"],
+        "properties": {"sql": text, "parameters": {"type": "array", "items": text}},
     });
     let usd = json!({"type": "number", "minimum": 0});
     let receipt = json!({
@@ -820,10 +837,25 @@ fn schemas() -> Value {
                 "revoked_at": optional_time,
             },
         },
+        "ParsedFilter": {
+            "type": "object",
+            "required": ["canonical", "ast", "plan", "athena", "duckdb"],
+            "properties": {
+                "canonical": {"type": "string", "description": "The same filter, always written alike"},
+                "ast": {"type": "object", "description": "`all`, `any`, `not`, or a condition"},
+                "plan": {"type": "object", "description": "Times, index, columns, and whether events are read for it"},
+                "athena": sql, "duckdb": sql,
+            },
+        },
         "Place": {
             "type": "object",
             "required": ["pointer", "code", "detail"],
-            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text},
+            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text, "position": {
+                "type": "object",
+                "description": "Where in a filter: bytes before it; and its character, from 1",
+                "required": ["offset", "column"],
+                "properties": {"offset": count, "column": {"type": "integer", "minimum": 1}},
+            }},
         },
         "Problem": {
             "type": "object",

@@ -27,6 +27,8 @@ pub enum Endpoint {
     Facet,
     /// One event by id.
     Event,
+    /// What becomes of a filter.
+    ParseFilter,
     /// What was acknowledged with 202 and refused later.
     Refused,
     /// Counts.
@@ -162,6 +164,14 @@ pub static ROUTES: &[Route] = {
             Some(ProofsRead),
             Query,
             "The proof that an event is in the log",
+        ),
+        route(
+            ParseFilter,
+            Method::POST,
+            "/v1/filter:parse",
+            Some(EventsRead),
+            Query,
+            "What a filter says, how it is answered, and its SQL; or where it is wrong",
         ),
         route(
             Refused,
@@ -442,7 +452,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// Levenshtein's distance, over the first bytes: names are short.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (&a.as_bytes()[..a.len().min(40)], b.as_bytes());
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! Counts as asked for: the values of a field, and a histogram over time.
 
-use super::filter::{Column, Filter};
+use super::filter::Filter;
 use super::request::{FILTERS, TENANT, filter, known, not_one_of, number, tenant_parameter};
+use super::row::Column;
 use crate::archive::Month;
 use crate::error::{Code, Error, Result};
 use crate::id::{EventId, TenantId};
@@ -9,6 +10,23 @@ use crate::limits;
 use crate::ports::IdRange;
 use crate::routes::{Parameters, Shown, bad_parameter};
 use crate::time::{DAY_MS, Day, Timestamp};
+
+/// The fields whose values are counted, named as in the filter language: those that files of the archive have a column of.
+pub const FACETS: [(&str, Column); 13] = [
+    ("action", Column::Action),
+    ("outcome", Column::Outcome),
+    ("reason", Column::Reason),
+    ("actor.id", Column::ActorId),
+    ("actor.type", Column::ActorType),
+    ("actor.name", Column::ActorName),
+    ("actor.email", Column::ActorEmail),
+    ("resource.type", Column::ResourceType),
+    ("resource.id", Column::ResourceId),
+    ("resource.name", Column::ResourceName),
+    ("ip", Column::Ip),
+    ("ua", Column::UserAgent),
+    ("key", Column::KeyId),
+];
 
 /// The values of a field with how often they come, as asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,16 +71,16 @@ impl FacetRequest {
     /// Reads them; `field` is out of the path.
     ///
     /// # Errors
-    /// `not_found` for a field there is none of, `bad_parameter`, naming the parameter.
-    pub fn parse(field: &str, parameters: &Parameters) -> Result<FacetRequest> {
+    /// `not_found` for a field there is none of, `bad_parameter`, naming the parameter; `bad_filter` with the place in `q`.
+    pub fn parse(field: &str, parameters: &Parameters, now: Timestamp) -> Result<FacetRequest> {
         let column = column(field).ok_or_else(|| {
-            let names = Column::ALL.map(|column| format!("`{}`", column.as_str())).join(", ");
+            let names = FACETS.map(|(name, _)| format!("`{name}`")).join(", ");
             Error::new(Code::NotFound, format!("there is no facet `{}`; there are {names}", Shown(field)))
         })?;
         known(parameters, &FacetRequest::PARAMETERS)?;
         Ok(FacetRequest {
             tenant_id: tenant_parameter(parameters)?,
-            filter: filter(parameters)?,
+            filter: filter(parameters, now)?,
             field: column,
             limit: number(parameters, "limit", 1, limits::FACET_LIMIT_MAX)?
                 .unwrap_or(limits::FACET_LIMIT_DEFAULT),
@@ -71,12 +89,17 @@ impl FacetRequest {
 }
 
 fn column(name: &str) -> Option<Column> {
-    Column::ALL.into_iter().find(|column| column.as_str() == name)
+    FACETS.iter().find(|(known, _)| *known == name).map(|(_, column)| *column)
+}
+
+/// The name of a field that is counted.
+pub fn facet_name(column: Column) -> &'static str {
+    FACETS.iter().find(|(_, known)| *known == column).map_or(column.name(), |(name, _)| name)
 }
 
 /// The length of a histogram's steps, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interval {
+pub enum Steps {
     /// Hours.
     Hour,
     /// Days.
@@ -85,20 +108,20 @@ pub enum Interval {
     Month,
 }
 
-impl Interval {
+impl Steps {
     const NAMES: [&'static str; 3] = ["hour", "day", "month"];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
-        Interval::NAMES[self as usize]
+        Steps::NAMES[self as usize]
     }
 
     /// When the step began that a time lies in.
     pub fn start(self, time: Timestamp) -> Timestamp {
         match self {
-            Interval::Hour => Timestamp::from_ms(time.ms() - time.ms() % (DAY_MS / 24)),
-            Interval::Day => time.day().start(),
-            Interval::Month => {
+            Steps::Hour => Timestamp::from_ms(time.ms() - time.ms() % (DAY_MS / 24)),
+            Steps::Day => time.day().start(),
+            Steps::Month => {
                 let first = Day::parse(&format!("{}-01", Month::of(time)));
                 first.map_or(time.day().start(), Day::start)
             }
@@ -109,9 +132,9 @@ impl Interval {
     fn back(self, time: Timestamp, steps: u64) -> Timestamp {
         let start = self.start(time);
         match self {
-            Interval::Hour => start.minus_ms(steps.saturating_mul(DAY_MS / 24)),
-            Interval::Day => start.minus_ms(steps.saturating_mul(DAY_MS)),
-            Interval::Month => {
+            Steps::Hour => start.minus_ms(steps.saturating_mul(DAY_MS / 24)),
+            Steps::Day => start.minus_ms(steps.saturating_mul(DAY_MS)),
+            Steps::Month => {
                 let back = |start: Timestamp| {
                     if start == Timestamp::default() { start } else { self.start(start.minus_ms(1)) }
                 };
@@ -129,7 +152,7 @@ pub struct StatsRequest {
     /// Of which records.
     pub filter: Filter,
     /// In which steps.
-    pub interval: Interval,
+    pub interval: Steps,
     /// Counted apart by the values of a field.
     pub group_by: Option<Column>,
 }
@@ -143,24 +166,24 @@ impl StatsRequest {
     ///
     /// # Errors
     /// `bad_parameter`, naming the parameter.
-    pub fn parse(parameters: &Parameters) -> Result<StatsRequest> {
+    pub fn parse(parameters: &Parameters, now: Timestamp) -> Result<StatsRequest> {
         known(parameters, &StatsRequest::PARAMETERS)?;
         let interval = match parameters.one("interval")? {
-            None | Some("day") => Interval::Day,
-            Some("hour") => Interval::Hour,
-            Some("month") => Interval::Month,
-            Some(other) => return Err(not_one_of("interval", other, &Interval::NAMES)),
+            None | Some("day") => Steps::Day,
+            Some("hour") => Steps::Hour,
+            Some("month") => Steps::Month,
+            Some(other) => return Err(not_one_of("interval", other, &Steps::NAMES)),
         };
         let group_by = match parameters.one("group_by")? {
             None => None,
             Some(name) => match column(name) {
                 Some(column) => Some(column),
-                None => return Err(not_one_of("group_by", name, &Column::ALL.map(Column::as_str))),
+                None => return Err(not_one_of("group_by", name, &FACETS.map(|(name, _)| name))),
             },
         };
         Ok(StatsRequest {
             tenant_id: tenant_parameter(parameters)?,
-            filter: filter(parameters)?,
+            filter: filter(parameters, now)?,
             interval,
             group_by,
         })
@@ -194,7 +217,7 @@ mod tests {
     use super::*;
 
     fn stats(query: &str) -> Result<StatsRequest> {
-        StatsRequest::parse(&Parameters::parse(query)?)
+        StatsRequest::parse(&Parameters::parse(query)?, at("2026-03-31T15:14:13.121Z"))
     }
 
     fn at(text: &str) -> Timestamp {
@@ -203,9 +226,12 @@ mod tests {
 
     #[test]
     fn a_facet_is_of_a_field_there_is() {
-        let facet = |field: &str, query: &str| FacetRequest::parse(field, &Parameters::parse(query).unwrap());
-        for column in Column::ALL {
-            assert_eq!(facet(column.as_str(), "").unwrap().field, column);
+        let facet = |field: &str, query: &str| {
+            FacetRequest::parse(field, &Parameters::parse(query).unwrap(), Timestamp::default())
+        };
+        for (name, column) in FACETS {
+            assert_eq!(facet(name, "").unwrap().field, column);
+            assert!(column.is_archived() && facet_name(column) == name);
         }
         assert_eq!(facet("actor", "").unwrap_err().code(), Code::NotFound);
         assert_eq!(facet("action", "limit=201").unwrap_err().problems()[0].pointer, "limit");
@@ -218,12 +244,12 @@ mod tests {
     #[test]
     fn steps_begin_where_calendars_have_them() {
         let time = at("2026-03-31T15:14:13.121Z");
-        let start = |interval: Interval| interval.start(time).to_string();
-        assert_eq!(start(Interval::Hour), "2026-03-31T15:00:00.000Z");
-        assert_eq!(start(Interval::Day), "2026-03-31T00:00:00.000Z");
-        assert_eq!(start(Interval::Month), "2026-03-01T00:00:00.000Z");
-        assert_eq!(Interval::Month.back(time, 14).to_string(), "2025-01-01T00:00:00.000Z");
-        assert_eq!(Interval::Month.back(time, 100_000), Timestamp::default());
+        let start = |interval: Steps| interval.start(time).to_string();
+        assert_eq!(start(Steps::Hour), "2026-03-31T15:00:00.000Z");
+        assert_eq!(start(Steps::Day), "2026-03-31T00:00:00.000Z");
+        assert_eq!(start(Steps::Month), "2026-03-01T00:00:00.000Z");
+        assert_eq!(Steps::Month.back(time, 14).to_string(), "2025-01-01T00:00:00.000Z");
+        assert_eq!(Steps::Month.back(time, 100_000), Timestamp::default());
     }
 
     #[test]
@@ -231,7 +257,7 @@ mod tests {
         let now = at("2026-03-31T15:14:13.121Z");
         let range = |query: &str| stats(query).unwrap().range(now);
         let first = |query: &str| range(query).unwrap().unwrap().first.time();
-        assert_eq!(first("interval=hour"), Interval::Hour.back(now, limits::STATS_INTERVALS_MAX - 1));
+        assert_eq!(first("interval=hour"), Steps::Hour.back(now, limits::STATS_INTERVALS_MAX - 1));
         assert_eq!(first("interval=hour&from=2026-03-01"), at("2026-03-01T00:00:00.000Z"));
         let refused = range("interval=hour&from=2025-03-01").unwrap_err();
         assert_eq!(refused.problems()[0].pointer, "from");

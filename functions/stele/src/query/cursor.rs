@@ -131,7 +131,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
     fn key(tenant: &str, query: &str) -> CursorKey {
-        let request = ListRequest::parse(&Parameters::parse(query).unwrap()).unwrap();
+        let request = ListRequest::parse(&Parameters::parse(query).unwrap(), NOW).unwrap();
         let tenant = TenantId::parse(tenant).unwrap();
         CursorKey::new(&Secrets::new([3; 32]), &tenant, &request.filter, request.order)
     }
