@@ -28,6 +28,7 @@ use stele::tlog::tree::RightEdge;
 use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{ManualClock, SeededRandom};
+use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::dynamodb::stream::lambda_event_of;
 use stele_adapters::faults::{FaultPlan, Faulty};
 use stele_adapters::folder::LockedFolder;
@@ -358,6 +359,7 @@ impl World {
             export_files: self.export_files(),
             exporting: self.exporting(),
             tree: Arc::new(StoredTree::new(stores.clone(), stores.clone(), self.locked())),
+            cold: Arc::new(ColdSearch::new(stores.clone(), stores.clone(), self.locked())),
             places: Arc::new(Places::new(stores.clone(), stores.clone(), self.locked())),
             keys: stores.clone(),
             refusals: stores,

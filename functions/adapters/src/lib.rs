@@ -33,6 +33,7 @@ pub mod contract;
 pub mod stored_tree;
 pub mod places;
 pub mod sealed;
+pub mod cold_search;
 pub mod bundle;
 pub mod witnesses;
 pub mod cache;

@@ -101,7 +101,8 @@ impl Query {
     ) -> Result<Response> {
         parameters.only(&[])?;
         let key = idempotency_key(parts)?;
-        let wanted = Wanted::parse(body)?;
+        let now = self.clock.now();
+        let wanted = Wanted::parse(body, now)?;
         if wanted.selection.format == Format::Evidence {
             may_export_evidence(grant)?;
         }
@@ -125,7 +126,6 @@ impl Query {
             }
             Since::Leaf(leaf) => leaf,
         };
-        let now = self.clock.now();
         let export = Export {
             id: Export::id(now, self.random.bits()),
             revision: 0,
@@ -456,7 +456,7 @@ fn asked_range(headers: &HeaderMap, total: u64) -> Option<Range<u64>> {
 }
 
 impl Wanted {
-    fn parse(body: &[u8]) -> Result<Wanted> {
+    fn parse(body: &[u8], now: Timestamp) -> Result<Wanted> {
         let members = members(body)?;
         let mut faults = Faults::default();
         let (mut tenant, mut format, mut since) = (None, None, Since::Beginning);
@@ -521,7 +521,7 @@ impl Wanted {
         };
         // Whether the terms make a filter, by the rules they have in a query string.
         let read = BundleRequest { filter: filter.clone(), ..BundleRequest::default() };
-        read.filter()?;
+        read.filter(now)?;
         Ok(Wanted { tenant, selection: Selection::new(format, filter, covering), since })
     }
 }

@@ -19,6 +19,7 @@ use stele::time::Timestamp;
 use stele::tlog::hash::{Hash, LeafIndex};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{ManualClock, SeededRandom};
+use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::contract::refusals;
 use stele_adapters::http::{REQUEST_ID, Request, Response};
 use stele_adapters::memory::MemoryStore;
@@ -90,6 +91,7 @@ impl World {
             export_files: files.clone(),
             exporting: exporting.clone(),
             tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
+            cold: Arc::new(ColdSearch::new(store.clone(), store.clone(), objects.clone())),
             places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
             keys: store.clone(),
             refusals: store.clone(),

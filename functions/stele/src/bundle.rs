@@ -13,11 +13,12 @@
 //! SHA256SUMS       of all other entries, as `sha256sum -c` reads it
 //! ```
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, FieldProblem, Result};
 use crate::id::TenantId;
 use crate::public_key::{PublicKey, PublishedKeys, Purpose};
 use crate::query::{Filter, ListRequest};
 use crate::routes::Parameters;
+use crate::time::Timestamp;
 use crate::tlog::hash::LeafIndex;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -76,11 +77,11 @@ impl BundleRequest {
         self.covering || self.filter.is_empty()
     }
 
-    /// The filter.
+    /// The filter, as asked when the bundle was made.
     ///
     /// # Errors
-    /// `bad_parameter`, naming the one that is wrong.
-    pub fn filter(&self) -> Result<Filter> {
+    /// `bad_parameter` or `bad_filter`, naming what is wrong.
+    pub fn filter(&self, made_at: Timestamp) -> Result<Filter> {
         const NOT_HERE: [&str; 6] = ["tenant_id", "organization_id", "order", "limit", "cursor", "offset"];
         if let Some((name, _)) = self.filter.iter().find(|(name, _)| NOT_HERE.contains(&name.as_str())) {
             return Err(crate::routes::bad_parameter(
@@ -89,7 +90,19 @@ impl BundleRequest {
                 format!("`{name}` is no filter"),
             ));
         }
-        ListRequest::parse(&Parameters::from_pairs(self.filter.clone())).map(|request| request.filter)
+        let parameters = Parameters::from_pairs(self.filter.clone());
+        let filter = ListRequest::parse(&parameters, made_at)?.filter;
+        if filter.needs_state() {
+            let detail = "`is` has no place in a bundle: where an event stood can't be seen from it later";
+            let problem = FieldProblem {
+                pointer: "q".to_owned(),
+                code: "not_provable",
+                detail: detail.to_owned(),
+                suggestion: None,
+            };
+            return Err(Error::new(Code::BadFilter, detail).with_problems(vec![problem]));
+        }
+        Ok(filter)
     }
 }
 
@@ -285,11 +298,11 @@ mod tests {
             filter: vec![(name.to_owned(), value.to_owned())],
             ..BundleRequest::default()
         };
-        assert!(request("action", "invoice.*").filter().is_ok());
+        assert!(request("action", "invoice.*").filter(Timestamp::default()).is_ok());
         for (name, value) in
             [("limit", "5"), ("tenant_id", "acme"), ("nonsense", "x"), ("from", "x"), ("cursor", "x")]
         {
-            assert!(request(name, value).filter().is_err(), "{name}");
+            assert!(request(name, value).filter(Timestamp::default()).is_err(), "{name}");
         }
     }
 

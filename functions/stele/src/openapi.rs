@@ -7,7 +7,7 @@ use crate::access::Scope;
 use crate::error::Code;
 use crate::export::Format;
 use crate::limits;
-use crate::query::{ExportRequest, ListRequest};
+use crate::query::{ExportRequest, FACETS, FacetRequest, ListRequest, StatsRequest};
 use crate::refusal::REFUSED_PARAMETERS;
 use crate::routes::{Endpoint, ROUTES, Route};
 use serde_json::{Map, Value, json};
@@ -47,7 +47,7 @@ fn value() -> Value {
                 "headers": {"Request-Id": {"schema": {"type": "string"}}},
                 "content": {"application/problem+json": {"schema": reference("Problem")}},
             }},
-            "schemas": schemas(),
+            "schemas": all_schemas(),
         },
     })
 }
@@ -87,6 +87,9 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::ExportJob => "export",
         Endpoint::ExportFile => "exportFile",
         Endpoint::Event => "event",
+        Endpoint::Stats => "eventStats",
+        Endpoint::Facet => "facet",
+        Endpoint::ParseFilter => "parseFilter",
         Endpoint::Refused => "refused",
         Endpoint::Usage => "usage",
         Endpoint::EventProof => "eventProof",
@@ -117,17 +120,24 @@ fn reference(schema: &str) -> Value {
 fn parameters(route: &Route) -> Vec<Value> {
     let names = route.template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let names = names.map(|name| name.trim_end_matches('+'));
+    let path = |name: &str| match (route.endpoint, name) {
+        (Endpoint::Facet, _) => json!({"type": "string", "enum": FACETS.map(|(name, _)| name)}),
+        _ => json!({"type": "string"}),
+    };
     let mut all: Vec<Value> = names
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": path(name)}))
         .collect();
     let tenant: &[&str] = &["tenant_id", "organization_id"];
     let query: &[&str] = match route.endpoint {
         Endpoint::ListEvents => &ListRequest::PARAMETERS,
         Endpoint::Export => &ExportRequest::PARAMETERS,
         Endpoint::Exports => &["tenant_id", "organization_id", "limit", "cursor"],
+        Endpoint::Stats => &StatsRequest::PARAMETERS,
+        Endpoint::Facet => &FacetRequest::PARAMETERS,
         Endpoint::Event
         | Endpoint::ExportJob
         | Endpoint::ExportFile
+        | Endpoint::ParseFilter
         | Endpoint::Usage
         | Endpoint::Tile
         | Endpoint::LogKeys
@@ -160,6 +170,12 @@ fn parameters(route: &Route) -> Vec<Value> {
         }
         (Endpoint::Checkpoint, "size") => tree_size(name, false, "Of this tree size; without it, the latest"),
         (Endpoint::Checkpoints, "from_size") => tree_size(name, false, "Of this tree size and larger"),
+        (Endpoint::Facet, "limit") => json!({
+            "name": name, "in": "query", "required": false,
+            "description": "Values at the most, the most frequent first",
+            "schema": {"type": "integer", "minimum": 1, "maximum": limits::FACET_LIMIT_MAX,
+                       "default": limits::FACET_LIMIT_DEFAULT},
+        }),
         (_, name) => query_parameter(name),
     }));
     let headers: &[(&str, &str)] = match route.endpoint {
@@ -194,6 +210,10 @@ fn query_parameter(name: &str) -> Value {
     let text = json!({"type": "string", "minLength": 1});
     let many = |item: Value| json!({"type": "array", "items": item, "minItems": 1});
     let (schema, description) = match name {
+        "q" => (
+            json!({"type": "string", "minLength": 1, "maxLength": limits::FILTER_BYTES_MAX}),
+            "A filter in the filter language, such as `time:-7d action:invoice.* (actor:alice OR ip:10.0.0.0/8)`; what other parameters ask must hold, too",
+        ),
         "from" | "start_date" => (text, "First time, included: RFC 3339 with an offset, or a UTC day"),
         "to" => (text, "Last time, excluded: RFC 3339 with an offset, or a UTC day"),
         "end_date" => (text, "Last time, included: RFC 3339, or a whole UTC day"),
@@ -233,6 +253,14 @@ fn query_parameter(name: &str) -> Value {
             json!({"type": "boolean", "default": false}),
             "Of a bundle: also the events in between, so that it can be seen that none was left out",
         ),
+        "interval" => (
+            json!({"type": "string", "enum": ["hour", "day", "month"], "default": "day"}),
+            "The length of a step, in UTC",
+        ),
+        "group_by" => (
+            json!({"type": "string", "enum": FACETS.map(|(name, _)| name)}),
+            "Count apart by the values of a field, the most frequent ones",
+        ),
         "preview" => {
             (json!({"type": "boolean", "default": false}), "Answer what would change, and change nothing")
         }
@@ -262,6 +290,11 @@ fn body(endpoint: Endpoint) -> Option<Value> {
             }},
             "application/x-ndjson": {"schema": {"type": "string", "description": "One event per line"}},
         }),
+        Endpoint::ParseFilter => json!({"application/json": {"schema": {
+            "type": "object",
+            "required": ["q"],
+            "properties": {"q": {"type": "string", "description": "A filter in the filter language"}},
+        }}}),
         Endpoint::SetRetention => json!({"application/json": {"schema": reference("NewRetention")}}),
         Endpoint::CreateExport => json!({"application/json": {"schema": reference("NewExport")}}),
         Endpoint::PlaceHold => json!({"application/json": {"schema": reference("NewLegalHold")}}),
@@ -313,6 +346,9 @@ fn responses(endpoint: Endpoint) -> Value {
             "307": {"description": "The file is at `Location`, for a while, and without an API key"},
         }),
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
+        Endpoint::Stats => json!({"200": json_of("Steps with events, earliest first", reference("Stats"))}),
+        Endpoint::Facet => json!({"200": json_of("Values, most frequent first", reference("Facet"))}),
+        Endpoint::ParseFilter => json!({"200": json_of("The filter, explained", reference("ParsedFilter"))}),
         Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),
         Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
         Endpoint::EventProof => json!({"200": {
@@ -400,12 +436,88 @@ fn responses(endpoint: Endpoint) -> Value {
     all
 }
 
-fn schemas() -> Value {
-    let mut all = schemas_of_the_log();
-    if let (Value::Object(all), Value::Object(exports)) = (&mut all, schemas_of_exports()) {
-        all.extend(exports);
+fn all_schemas() -> Value {
+    let mut all = schemas();
+    for more in [schemas_of_searches(), schemas_of_exports()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+            all.extend(more);
+        }
     }
     all
+}
+
+/// What answers say of how far they searched, and counts.
+fn schemas_of_searches() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    json!({
+        "Searched": {
+            "type": "object",
+            "description": "Which occurred times an answer speaks of.",
+            "required": ["from", "to", "complete"],
+            "properties": {
+                "from": time,
+                "to": time,
+                "complete": {"type": "boolean", "description":
+                    "Whether nothing asked for can be missing: false if the search was cut short (a page has a \
+                     `next_cursor` then; counts are exact from `from` on), where files of the archive have expired, and \
+                     while acknowledged events wait in a queue"},
+            },
+        },
+        "Watermarks": {
+            "type": "object",
+            "required": ["accepted", "sealed", "archived", "verified"],
+            "properties": {
+                "accepted": time,
+                "sealed": optional_time,
+                "archived": optional_time,
+                "verified": optional_time,
+            },
+        },
+        "Facet": {
+            "type": "object",
+            "required": ["field", "values", "other", "missing", "total", "distinct", "searched", "watermarks"],
+            "properties": {
+                "field": {"type": "string", "enum": FACETS.map(|(name, _)| name)},
+                "values": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["value", "count"],
+                    "properties": {"value": text, "count": count},
+                }},
+                "other": {"type": "integer", "minimum": 0, "description": "Events with another value"},
+                "missing": {"type": "integer", "minimum": 0, "description": "Events without one"},
+                "total": count,
+                "distinct": {"type": "integer", "minimum": 0, "description": "Different values"},
+                "searched": reference("Searched"),
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "Stats": {
+            "type": "object",
+            "required": ["interval", "buckets", "total", "searched", "watermarks"],
+            "properties": {
+                "interval": {"type": "string", "enum": ["hour", "day", "month"]},
+                "group_by": {"type": "string", "enum": FACETS.map(|(name, _)| name)},
+                "buckets": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["start", "count"],
+                    "properties": {
+                        "start": time,
+                        "count": count,
+                        "groups": {"type": "object", "additionalProperties": count, "description":
+                            "By value, of those that are most frequent over all steps"},
+                        "other": {"type": "integer", "minimum": 0, "description": "Events with another value"},
+                        "missing": {"type": "integer", "minimum": 0, "description": "Events without one"},
+                    },
+                }},
+                "total": count,
+                "searched": reference("Searched"),
+                "watermarks": reference("Watermarks"),
+            },
+        },
+    })
 }
 
 fn schemas_of_exports() -> Value {
@@ -493,7 +605,7 @@ fn schemas_of_exports() -> Value {
     })
 }
 
-fn schemas_of_the_log() -> Value {
+fn schemas() -> Value {
     let text = json!({"type": "string"});
     let time = json!({"type": "string", "format": "date-time"});
     let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
@@ -508,6 +620,11 @@ fn schemas_of_the_log() -> Value {
         "type": "object",
         "required": ["class_days", "hot_days"],
         "properties": {"class_days": class, "hot_days": hot_days},
+    });
+    let sql = json!({
+        "type": "object",
+        "required": ["sql", "parameters"],
+        "properties": {"sql": text, "parameters": {"type": "array", "items": text}},
     });
     let usd = json!({"type": "number", "minimum": 0});
     let receipt = json!({
@@ -643,26 +760,8 @@ fn schemas_of_the_log() -> Value {
                 "total_is": {"type": "string", "enum": ["exact", "at_least"]},
                 "limit": count,
                 "offset": count,
-                "searched": {
-                    "type": "object",
-                    "required": ["from", "to", "complete"],
-                    "properties": {
-                        "from": time,
-                        "to": time,
-                        "complete": {"type": "boolean", "description":
-                            "Whether nothing asked for between `from` and `to` can be missing from the page"},
-                    },
-                },
-                "watermarks": {
-                    "type": "object",
-                    "required": ["accepted", "sealed", "archived", "verified"],
-                    "properties": {
-                        "accepted": time,
-                        "sealed": optional_time,
-                        "archived": optional_time,
-                        "verified": optional_time,
-                    },
-                },
+                "searched": reference("Searched"),
+                "watermarks": reference("Watermarks"),
             },
         },
         "Refusals": {
@@ -858,10 +957,25 @@ fn schemas_of_the_log() -> Value {
                 "revoked_at": optional_time,
             },
         },
+        "ParsedFilter": {
+            "type": "object",
+            "required": ["canonical", "ast", "plan", "athena", "duckdb"],
+            "properties": {
+                "canonical": {"type": "string", "description": "The same filter, always written alike"},
+                "ast": {"type": "object", "description": "`all`, `any`, `not`, or a condition"},
+                "plan": {"type": "object", "description": "Times, index, columns, and whether events are read for it"},
+                "athena": sql, "duckdb": sql,
+            },
+        },
         "Place": {
             "type": "object",
             "required": ["pointer", "code", "detail"],
-            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text},
+            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text, "position": {
+                "type": "object",
+                "description": "Where in a filter: bytes before it; and its character, from 1",
+                "required": ["offset", "column"],
+                "properties": {"offset": count, "column": {"type": "integer", "minimum": 1}},
+            }},
         },
         "Problem": {
             "type": "object",

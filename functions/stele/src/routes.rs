@@ -29,8 +29,14 @@ pub enum Endpoint {
     ExportJob,
     /// An export's file.
     ExportFile,
+    /// How many events when.
+    Stats,
+    /// How often which value of a field comes.
+    Facet,
     /// One event by id.
     Event,
+    /// What becomes of a filter.
+    ParseFilter,
     /// What was acknowledged with 202 and refused later.
     Refused,
     /// Counts.
@@ -167,6 +173,22 @@ pub static ROUTES: &[Route] = {
             Query,
             "The file of an export, or a redirection to it",
         ),
+        route(
+            Stats,
+            Method::GET,
+            "/v1/events/stats",
+            Some(EventsRead),
+            Query,
+            "How many events in each hour, day or month",
+        ),
+        route(
+            Facet,
+            Method::GET,
+            "/v1/facets/{field}",
+            Some(EventsRead),
+            Query,
+            "The values of a field, and how often each comes",
+        ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(
             EventProof,
@@ -175,6 +197,14 @@ pub static ROUTES: &[Route] = {
             Some(ProofsRead),
             Query,
             "The proof that an event is in the log",
+        ),
+        route(
+            ParseFilter,
+            Method::POST,
+            "/v1/filter:parse",
+            Some(EventsRead),
+            Query,
+            "What a filter says, how it is answered, and its SQL; or where it is wrong",
         ),
         route(
             Refused,
@@ -455,7 +485,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// Levenshtein's distance, over the first bytes: names are short.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (&a.as_bytes()[..a.len().min(40)], b.as_bytes());
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {

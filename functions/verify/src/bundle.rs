@@ -156,10 +156,10 @@ impl Checking {
         for saved in &options.since {
             check_saved(saved, &history, &checkpoint, log);
         }
-        let filter = info.request.filter().map_err(wrong(Check::Filter))?;
-        if Timestamp::parse(&info.made_at).is_err() {
+        let Ok(made_at) = Timestamp::parse(&info.made_at) else {
             return Err(said(Check::Container, bundle::INFO, "when it was made", &"another text"));
-        }
+        };
+        let filter = info.request.filter(made_at).map_err(wrong(Check::Filter))?;
         let (root, size) = (checkpoint.root, checkpoint.size);
         Ok(Checking { info, keys, unpacked, tenant, filter, root, size, seen: Seen::default() })
     }

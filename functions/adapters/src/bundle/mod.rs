@@ -140,7 +140,7 @@ pub async fn write_bundle(
     out: &Path,
     progress: BundleProgress<'_>,
 ) -> Result<BundleSummary> {
-    let filter = request.filter()?;
+    let filter = request.filter(now)?;
     let published = published_keys(&*objects).await?;
     let log = Log::read(objects, tenant, log).await?;
     let total = 2 * log.head.size().to_u64();
