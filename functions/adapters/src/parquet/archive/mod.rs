@@ -13,7 +13,7 @@ mod reader;
 mod tests;
 mod writer;
 
-pub use reader::ArchiveFile;
+pub use reader::{ArchiveFile, Keep, VerifiedLeaves};
 pub use writer::ArchiveWriter;
 
 /// Leaves of an aligned block; no row group crosses one.
