@@ -88,6 +88,8 @@ impl Ingest {
             Endpoint::ListEvents
             | Endpoint::Export
             | Endpoint::Event
+            | Endpoint::Tail
+            | Endpoint::Feed
             | Endpoint::ParseFilter
             | Endpoint::Refused
             | Endpoint::Usage

@@ -7,6 +7,8 @@ mod scan;
 mod listing;
 mod export;
 mod filter;
+mod feed;
+mod tail;
 mod log;
 mod proofs;
 mod body;
@@ -112,6 +114,8 @@ impl Query {
             Endpoint::ListEvents => self.list(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Export => self.export(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::Feed => self.feed(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Tail => self.tail(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::ParseFilter => self.parse_filter(&self.granted(route, parts).await?, &parameters, body),
             Endpoint::Refused => self.refused(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,

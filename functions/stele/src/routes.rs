@@ -21,8 +21,12 @@ pub enum Endpoint {
     ListEvents,
     /// Search, as a file.
     Export,
+    /// What was just received.
+    Tail,
     /// One event by id.
     Event,
+    /// Sealed events in leaf order.
+    Feed,
     /// What becomes of a filter.
     ParseFilter,
     /// What was acknowledged with 202 and refused later.
@@ -136,6 +140,14 @@ pub static ROUTES: &[Route] = {
             Query,
             "Search events, as CSV, JSON Lines or a JSON list",
         ),
+        route(
+            Tail,
+            Method::GET,
+            "/v1/events/tail",
+            Some(EventsRead),
+            Query,
+            "Events as they are received, seconds old",
+        ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(
             EventProof,
@@ -144,6 +156,14 @@ pub static ROUTES: &[Route] = {
             Some(ProofsRead),
             Query,
             "The proof that an event is in the log",
+        ),
+        route(
+            Feed,
+            Method::GET,
+            "/v1/feed",
+            Some(EventsRead),
+            Query,
+            "Sealed events in leaf order, from any leaf on; nothing is ever skipped",
         ),
         route(
             ParseFilter,

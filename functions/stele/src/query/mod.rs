@@ -15,6 +15,7 @@ mod filter;
 mod sql;
 mod cursor;
 mod request;
+mod polls;
 mod explain;
 mod csv;
 #[cfg(test)]
@@ -23,13 +24,14 @@ mod samples;
 mod tests;
 
 pub use csv::{CSV_COLUMNS, csv_header, csv_row};
-pub use cursor::{Cursor, CursorKey};
+pub use cursor::{Cursor, CursorKey, TailCursor};
 pub use explain::{ParsedFilter, explain};
 pub use expression::{
     Atom, Expression, Field, Interval, Moment, Network, Number, Numbers, Side, State, Test, fold,
 };
 pub use filter::Filter;
 pub use parse::parse as parse_filter;
+pub use polls::{FeedRequest, TailRequest};
 pub use pruning::{Bounds, Nulls};
 pub use request::{ExportFormat, ExportRequest, ListRequest, Start, filter, tenant_parameter};
 pub use row::{Cell, Column, Row};

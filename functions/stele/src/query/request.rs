@@ -19,7 +19,7 @@ const VALUES_MAX: usize = 100;
 /// Bytes of one value.
 const VALUE_BYTES_MAX: usize = 1024;
 
-const FILTERS: [&str; 13] = [
+pub(super) const FILTERS: [&str; 13] = [
     "q",
     "from",
     "to",
@@ -34,7 +34,7 @@ const FILTERS: [&str; 13] = [
     "ip",
     "search",
 ];
-const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
+pub(super) const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
 
 /// Where a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ pub fn tenant_parameter(parameters: &Parameters) -> Result<Option<TenantId>> {
     }
 }
 
-fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
+pub(super) fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
     parameters.only(names)?;
     if parameters.pairs().len() > VALUES_MAX {
         let detail = format!("there are more than {VALUES_MAX} parameters");
@@ -345,7 +345,12 @@ fn end_date(text: &str) -> TimeResult {
     Ok(if text.len() == 10 { Day::parse(text)?.next().start() } else { start_date(text)?.plus_ms(1) })
 }
 
-fn number(parameters: &Parameters, name: &'static str, min: usize, max: usize) -> Result<Option<usize>> {
+pub(super) fn number(
+    parameters: &Parameters,
+    name: &'static str,
+    min: usize,
+    max: usize,
+) -> Result<Option<usize>> {
     let Some(text) = parameters.one(name)? else { return Ok(None) };
     // Digits only: `parse` alone would take a plus sign.
     let digits = text.len() <= 10 && text.bytes().all(|c| c.is_ascii_digit());
