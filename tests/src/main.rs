@@ -34,6 +34,7 @@ mod json_suite;
 
 mod aws;
 mod readers;
+mod filters;
 mod process;
 mod witness;
 mod kill;

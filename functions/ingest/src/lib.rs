@@ -90,6 +90,8 @@ impl Ingest {
             | Endpoint::Facet
             | Endpoint::Export
             | Endpoint::Event
+            | Endpoint::Tail
+            | Endpoint::Feed
             | Endpoint::ParseFilter
             | Endpoint::Refused
             | Endpoint::Usage

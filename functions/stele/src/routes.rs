@@ -25,8 +25,12 @@ pub enum Endpoint {
     Stats,
     /// How often which value of a field comes.
     Facet,
+    /// What was just received.
+    Tail,
     /// One event by id.
     Event,
+    /// Sealed events in leaf order.
+    Feed,
     /// What becomes of a filter.
     ParseFilter,
     /// What was acknowledged with 202 and refused later.
@@ -156,6 +160,14 @@ pub static ROUTES: &[Route] = {
             Query,
             "The values of a field, and how often each comes",
         ),
+        route(
+            Tail,
+            Method::GET,
+            "/v1/events/tail",
+            Some(EventsRead),
+            Query,
+            "Events as they are received, seconds old",
+        ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(
             EventProof,
@@ -164,6 +176,14 @@ pub static ROUTES: &[Route] = {
             Some(ProofsRead),
             Query,
             "The proof that an event is in the log",
+        ),
+        route(
+            Feed,
+            Method::GET,
+            "/v1/feed",
+            Some(EventsRead),
+            Query,
+            "Sealed events in leaf order, from any leaf on; nothing is ever skipped",
         ),
         route(
             ParseFilter,

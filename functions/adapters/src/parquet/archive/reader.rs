@@ -131,6 +131,13 @@ impl ArchiveFile {
         &self.header
     }
 
+    /// The leaves of the row group that holds one: its first, and where it ends.
+    pub fn group_around(&self, leaf: LeafIndex) -> Option<(LeafIndex, TreeSize)> {
+        let groups = (0..self.firsts.len()).map(|group| self.leaves_of_group(group));
+        let group = groups.into_iter().find(|leaves| leaves.contains(&leaf.to_u64()))?;
+        Some((LeafIndex::new(group.start), TreeSize::new(group.end)))
+    }
+
     /// Ids with their leaf indexes of the leaves from `first` up to, not including, `end`, in any order. Neither is held
     /// against the leaf.
     pub async fn ids(&self, first: LeafIndex, end: TreeSize) -> Result<Vec<(EventId, LeafIndex)>> {
