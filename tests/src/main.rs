@@ -15,6 +15,8 @@ mod archiving;
 mod years;
 mod proofs;
 mod bundles;
+mod exports;
+mod ocsf;
 mod strangers;
 mod spill;
 mod parking;
