@@ -86,8 +86,17 @@ impl Ingest {
             Endpoint::SendBatch => self.send_batch(&grant, parts, body, request_id).await,
             Endpoint::Validate => self.validate(&grant, parts, body),
             Endpoint::ListEvents
+            | Endpoint::Stats
+            | Endpoint::Facet
             | Endpoint::Export
+            | Endpoint::CreateExport
+            | Endpoint::Exports
+            | Endpoint::ExportJob
+            | Endpoint::ExportFile
             | Endpoint::Event
+            | Endpoint::Tail
+            | Endpoint::Feed
+            | Endpoint::ParseFilter
             | Endpoint::Refused
             | Endpoint::Usage
             | Endpoint::EventProof

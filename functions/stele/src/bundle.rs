@@ -13,11 +13,13 @@
 //! SHA256SUMS       of all other entries, as `sha256sum -c` reads it
 //! ```
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, FieldProblem, Result};
 use crate::id::TenantId;
 use crate::public_key::{PublicKey, PublishedKeys, Purpose};
 use crate::query::{Filter, ListRequest};
 use crate::routes::Parameters;
+use crate::time::Timestamp;
+use crate::tlog::hash::LeafIndex;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
@@ -55,19 +57,31 @@ pub struct BundleRequest {
     /// Also all events between the first and the last that match, so that it can be seen that none was left out.
     #[serde(default)]
     pub covering: bool,
+    /// Only leaves from this index on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_leaf: Option<u64>,
+    /// Only leaves below this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_leaf: Option<u64>,
 }
 
 impl BundleRequest {
+    /// Whether a leaf lies in the range that was asked for.
+    pub fn spans(&self, index: LeafIndex) -> bool {
+        self.from_leaf.is_none_or(|from| from <= index.to_u64())
+            && self.until_leaf.is_none_or(|until| index.to_u64() < until)
+    }
+
     /// Whether all events from the first to the last are in it.
     pub fn covers_all(&self) -> bool {
         self.covering || self.filter.is_empty()
     }
 
-    /// The filter.
+    /// The filter, as asked when the bundle was made.
     ///
     /// # Errors
-    /// `bad_parameter`, naming the one that is wrong.
-    pub fn filter(&self) -> Result<Filter> {
+    /// `bad_parameter` or `bad_filter`, naming what is wrong.
+    pub fn filter(&self, made_at: Timestamp) -> Result<Filter> {
         const NOT_HERE: [&str; 6] = ["tenant_id", "organization_id", "order", "limit", "cursor", "offset"];
         if let Some((name, _)) = self.filter.iter().find(|(name, _)| NOT_HERE.contains(&name.as_str())) {
             return Err(crate::routes::bad_parameter(
@@ -76,7 +90,19 @@ impl BundleRequest {
                 format!("`{name}` is no filter"),
             ));
         }
-        ListRequest::parse(&Parameters::from_pairs(self.filter.clone())).map(|request| request.filter)
+        let parameters = Parameters::from_pairs(self.filter.clone());
+        let filter = ListRequest::parse(&parameters, made_at)?.filter;
+        if filter.needs_state() {
+            let detail = "`is` has no place in a bundle: where an event stood can't be seen from it later";
+            let problem = FieldProblem {
+                pointer: "q".to_owned(),
+                code: "not_provable",
+                detail: detail.to_owned(),
+                suggestion: None,
+            };
+            return Err(Error::new(Code::BadFilter, detail).with_problems(vec![problem]));
+        }
+        Ok(filter)
     }
 }
 
@@ -232,7 +258,12 @@ mod tests {
             origin: "stele.example/0123".to_owned(),
             tree_size: 9,
             root: "AAAA".to_owned(),
-            request: BundleRequest { filter: vec![("actor_id".to_owned(), "u1".to_owned())], covering: true },
+            request: BundleRequest {
+                filter: vec![("actor_id".to_owned(), "u1".to_owned())],
+                covering: true,
+                until_leaf: Some(8),
+                ..BundleRequest::default()
+            },
             first: 2,
             end: 8,
             leaves: 6,
@@ -265,13 +296,13 @@ mod tests {
     fn a_request_has_the_filters_of_a_listing_and_nothing_else_of_it() {
         let request = |name: &str, value: &str| BundleRequest {
             filter: vec![(name.to_owned(), value.to_owned())],
-            covering: false,
+            ..BundleRequest::default()
         };
-        assert!(request("action", "invoice.*").filter().is_ok());
+        assert!(request("action", "invoice.*").filter(Timestamp::default()).is_ok());
         for (name, value) in
             [("limit", "5"), ("tenant_id", "acme"), ("nonsense", "x"), ("from", "x"), ("cursor", "x")]
         {
-            assert!(request(name, value).filter().is_err(), "{name}");
+            assert!(request(name, value).filter(Timestamp::default()).is_err(), "{name}");
         }
     }
 

@@ -137,12 +137,22 @@ pub struct FieldProblem {
     pub suggestion: Option<String>,
 }
 
+/// A place in a text of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Bytes before it.
+    pub offset: usize,
+    /// Characters before it, and one.
+    pub column: usize,
+}
+
 /// An error with its code, a message that is safe to show, and what lies behind it.
 #[derive(Debug)]
 pub struct Error {
     code: Code,
     detail: String,
     problems: Vec<FieldProblem>,
+    position: Option<Position>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -152,7 +162,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error with a message safe to show: lower case, no full stop, offending value in back-ticks.
     pub fn new(code: Code, detail: impl Into<String>) -> Error {
-        Error { code, detail: detail.into(), problems: Vec::new(), source: None }
+        Error { code, detail: detail.into(), problems: Vec::new(), position: None, source: None }
     }
 
     /// Stored bytes are not what they must be: where, what was expected, what was found.
@@ -168,6 +178,12 @@ impl Error {
     /// With places of the request.
     pub fn with_problems(mut self, problems: Vec<FieldProblem>) -> Error {
         self.problems = problems;
+        self
+    }
+
+    /// With the place in the text that its one problem is about.
+    pub fn with_position(mut self, position: Position) -> Error {
+        self.position = Some(position);
         self
     }
 
@@ -190,6 +206,11 @@ impl Error {
     /// The message that is safe to show.
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The place in the text that its one problem is about.
+    pub fn position(&self) -> Option<Position> {
+        self.position
     }
 
     /// The places of the request.

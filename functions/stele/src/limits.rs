@@ -23,6 +23,13 @@ pub const REMEMBERED_MS: u64 = 24 * 60 * 60 * 1000;
 /// Bytes of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
+/// Bytes of a filter in the filter language.
+pub const FILTER_BYTES_MAX: usize = 4 * 1024;
+/// Brackets within brackets of a filter.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Conditions of a filter: each costs work for every record looked at.
+pub const FILTER_CONDITIONS_MAX: usize = 100;
+
 /// Events of a page, unless asked otherwise.
 pub const PAGE_LIMIT_DEFAULT: usize = 50;
 /// Events of a page at the most.
@@ -33,12 +40,62 @@ pub const OFFSET_MAX: usize = 10_000;
 pub const TOTAL_EXACT_MAX: usize = 10_000;
 /// Records one page may look at before it is cut short with a cursor.
 pub const PAGE_SCANNED_MAX: usize = 20_000;
+/// Milliseconds one page, export or count may search before it is cut short.
+pub const SEARCH_MS_MAX: u64 = 8_000;
+/// Milliseconds after which a search that has not got any further is given up.
+pub const SEARCH_STUCK_MS_MAX: u64 = 20_000;
+/// Bytes one page, export or count may read from the log before it is cut short.
+pub const SEARCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Range reads and whole segments under way at once for one search.
+pub const SEARCH_READS_AT_ONCE: usize = 8;
+/// Different values a count may come across before it is cut short.
+pub const FACET_VALUES_MAX: usize = 100_000;
+/// Values of a facet, unless asked otherwise.
+pub const FACET_LIMIT_DEFAULT: usize = 20;
+/// Values of a facet at the most.
+pub const FACET_LIMIT_MAX: usize = 200;
+/// Intervals of a histogram.
+pub const STATS_INTERVALS_MAX: u64 = 1_100;
+/// Values a histogram is grouped by; the rest is counted together.
+pub const STATS_GROUPS_MAX: usize = 20;
 /// How long a cursor can be used.
 pub const CURSOR_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Events of one answer of the feed, unless asked otherwise; and the most.
+pub const FEED_LIMIT_DEFAULT: usize = 200;
+/// Events of one answer of the feed at the most.
+pub const FEED_LIMIT_MAX: usize = 1_000;
+/// Leaves that one answer of the feed may look at.
+pub const FEED_SCANNED_MAX: u64 = 50_000;
+/// Bytes of events in one answer of the feed or the tail, about: API Gateway lets 6 MB through.
+pub const POLL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Seconds that a poll may wait for something new.
+pub const POLL_WAIT_SECONDS_MAX: usize = 20;
+/// Records that one answer of the tail may look at.
+pub const TAIL_SCANNED_MAX: usize = 10_000;
+/// How long an event may take from its receipt until the tail can see it, and still be shown.
+pub const TAIL_OVERLAP_MS: u64 = 10_000;
+/// How long before its receipt an event may have happened for the tail to show it.
+pub const TAIL_LATE_MS: u64 = 60_000;
+/// Events of the overlap that a cursor of the tail remembers, so that none is shown twice.
+pub const TAIL_REMEMBERED_MAX: usize = 256;
+
 /// Events of a synchronous export.
 pub const EXPORT_EVENTS_MAX: usize = 10_000;
 /// Bytes of a synchronous export.
 pub const EXPORT_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// How long a worker has an export to itself, from when it last said how far it is.
+pub const EXPORT_LEASE_MS: u64 = 5 * 60 * 1000;
+/// How often an export is begun before it is given up.
+pub const EXPORT_ATTEMPTS_MAX: u32 = 5;
+/// Bytes of an exported file: what S3 takes in one request.
+pub const EXPORT_FILE_BYTES_MAX: u64 = 5 << 30;
+/// Days an exported file is kept.
+pub const EXPORT_KEPT_DAYS: u32 = 7;
+/// Seconds a link to an exported file is good for.
+pub const EXPORT_LINK_SECONDS: u32 = 15 * 60;
+/// Exports of a page at the most.
+pub const EXPORTS_LIMIT_MAX: usize = 100;
 
 /// Bytes of a message of a queue: SQS's limit when its size attribute is left alone.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;

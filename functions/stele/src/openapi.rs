@@ -5,8 +5,11 @@
 
 use crate::access::Scope;
 use crate::error::Code;
+use crate::export::Format;
 use crate::limits;
-use crate::query::{ExportRequest, ListRequest};
+use crate::query::{
+    ExportRequest, FACETS, FacetRequest, FeedRequest, ListRequest, StatsRequest, TailRequest,
+};
 use crate::refusal::REFUSED_PARAMETERS;
 use crate::routes::{Endpoint, ROUTES, Route};
 use serde_json::{Map, Value, json};
@@ -46,7 +49,7 @@ fn value() -> Value {
                 "headers": {"Request-Id": {"schema": {"type": "string"}}},
                 "content": {"application/problem+json": {"schema": reference("Problem")}},
             }},
-            "schemas": schemas(),
+            "schemas": all_schemas(),
         },
     })
 }
@@ -81,7 +84,16 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::Validate => "validateEvent",
         Endpoint::ListEvents => "listEvents",
         Endpoint::Export => "exportEvents",
+        Endpoint::CreateExport => "createExport",
+        Endpoint::Exports => "exports",
+        Endpoint::ExportJob => "export",
+        Endpoint::ExportFile => "exportFile",
         Endpoint::Event => "event",
+        Endpoint::Stats => "eventStats",
+        Endpoint::Facet => "facet",
+        Endpoint::Tail => "tailEvents",
+        Endpoint::Feed => "feed",
+        Endpoint::ParseFilter => "parseFilter",
         Endpoint::Refused => "refused",
         Endpoint::Usage => "usage",
         Endpoint::EventProof => "eventProof",
@@ -112,14 +124,26 @@ fn reference(schema: &str) -> Value {
 fn parameters(route: &Route) -> Vec<Value> {
     let names = route.template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let names = names.map(|name| name.trim_end_matches('+'));
+    let path = |name: &str| match (route.endpoint, name) {
+        (Endpoint::Facet, _) => json!({"type": "string", "enum": FACETS.map(|(name, _)| name)}),
+        _ => json!({"type": "string"}),
+    };
     let mut all: Vec<Value> = names
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": path(name)}))
         .collect();
     let tenant: &[&str] = &["tenant_id", "organization_id"];
     let query: &[&str] = match route.endpoint {
         Endpoint::ListEvents => &ListRequest::PARAMETERS,
         Endpoint::Export => &ExportRequest::PARAMETERS,
+        Endpoint::Stats => &StatsRequest::PARAMETERS,
+        Endpoint::Facet => &FacetRequest::PARAMETERS,
+        Endpoint::Feed => &FeedRequest::PARAMETERS,
+        Endpoint::Tail => &TailRequest::PARAMETERS,
+        Endpoint::Exports => &["tenant_id", "organization_id", "limit", "cursor"],
         Endpoint::Event
+        | Endpoint::ParseFilter
+        | Endpoint::ExportJob
+        | Endpoint::ExportFile
         | Endpoint::Usage
         | Endpoint::Tile
         | Endpoint::LogKeys
@@ -138,6 +162,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::SendEvent
         | Endpoint::SendBatch
         | Endpoint::Validate
+        | Endpoint::CreateExport
         | Endpoint::PlaceHold
         | Endpoint::CreateApiKey
         | Endpoint::RevokeApiKey
@@ -151,6 +176,19 @@ fn parameters(route: &Route) -> Vec<Value> {
         }
         (Endpoint::Checkpoint, "size") => tree_size(name, false, "Of this tree size; without it, the latest"),
         (Endpoint::Checkpoints, "from_size") => tree_size(name, false, "Of this tree size and larger"),
+        (Endpoint::Facet, "limit") => json!({
+            "name": name, "in": "query", "required": false,
+            "description": "Values at the most, the most frequent first",
+            "schema": {"type": "integer", "minimum": 1, "maximum": limits::FACET_LIMIT_MAX,
+                       "default": limits::FACET_LIMIT_DEFAULT},
+        }),
+        (Endpoint::Feed, "after") => json!({"name": name, "in": "query", "required": false,
+            "description": "Behind the leaf with this index: the `next_after` of the answer before",
+            "schema": {"type": "integer", "minimum": 0}}),
+        (Endpoint::Feed, "limit") => json!({"name": name, "in": "query", "required": false,
+            "description": "Events of an answer at the most",
+            "schema": {"type": "integer", "minimum": 1, "maximum": limits::FEED_LIMIT_MAX,
+                       "default": limits::FEED_LIMIT_DEFAULT}}),
         (_, name) => query_parameter(name),
     }));
     let headers: &[(&str, &str)] = match route.endpoint {
@@ -158,6 +196,11 @@ fn parameters(route: &Route) -> Vec<Value> {
             ("Idempotency-Key", "Makes a repeated request answer with the first one's event, for 24 hours"),
             ("Prefer", "`respond-async` (RFC 7240): answer before the event is in the hot store"),
         ],
+        Endpoint::CreateExport => &[(
+            "Idempotency-Key",
+            "Makes a repeated request answer with the first one's export, for 24 hours",
+        )],
+        Endpoint::ExportFile => &[("Range", "`bytes=<first>-`: the rest of the file (RFC 9110)")],
         Endpoint::PlaceHold => &[(
             "Idempotency-Key",
             "Makes a repeated request answer with the first one's hold; without it each request places one",
@@ -180,6 +223,10 @@ fn query_parameter(name: &str) -> Value {
     let text = json!({"type": "string", "minLength": 1});
     let many = |item: Value| json!({"type": "array", "items": item, "minItems": 1});
     let (schema, description) = match name {
+        "q" => (
+            json!({"type": "string", "minLength": 1, "maxLength": limits::FILTER_BYTES_MAX}),
+            "A filter in the filter language, such as `time:-7d action:invoice.* (actor:alice OR ip:10.0.0.0/8)`; what other parameters ask must hold, too",
+        ),
         "from" | "start_date" => (text, "First time, included: RFC 3339 with an offset, or a UTC day"),
         "to" => (text, "Last time, excluded: RFC 3339 with an offset, or a UTC day"),
         "end_date" => (text, "Last time, included: RFC 3339, or a whole UTC day"),
@@ -209,15 +256,28 @@ fn query_parameter(name: &str) -> Value {
             json!({"type": "string", "enum": ["latest", "stated"], "default": "latest"}),
             "Under the latest checkpoint, or under the latest that was stated and witnessed",
         ),
+        "since" => (text, "The `next_since` of the answer before"),
+        "wait" => (
+            json!({"type": "integer", "minimum": 0, "maximum": limits::POLL_WAIT_SECONDS_MAX, "default": 0}),
+            "Seconds to wait for something new",
+        ),
         "after" => (text, "Made after the hour this time lies in: RFC 3339"),
         "cursor" => (text, "The `next_cursor` of the page before"),
         "format" => (
             json!({"type": "string", "enum": ["csv", "jsonl", "json", "evidence"], "default": "json"}),
-            "Of the file; `evidence` is a bundle that proves what is in it, and needs `proofs:read` too",
+            "Of the file; `evidence` is a bundle that proves what is in it, and needs `exports:write` and `proofs:read` too",
         ),
         "covering" => (
             json!({"type": "boolean", "default": false}),
             "Of a bundle: also the events in between, so that it can be seen that none was left out",
+        ),
+        "interval" => (
+            json!({"type": "string", "enum": ["hour", "day", "month"], "default": "day"}),
+            "The length of a step, in UTC",
+        ),
+        "group_by" => (
+            json!({"type": "string", "enum": FACETS.map(|(name, _)| name)}),
+            "Count apart by the values of a field, the most frequent ones",
         ),
         "preview" => {
             (json!({"type": "boolean", "default": false}), "Answer what would change, and change nothing")
@@ -248,7 +308,13 @@ fn body(endpoint: Endpoint) -> Option<Value> {
             }},
             "application/x-ndjson": {"schema": {"type": "string", "description": "One event per line"}},
         }),
+        Endpoint::ParseFilter => json!({"application/json": {"schema": {
+            "type": "object",
+            "required": ["q"],
+            "properties": {"q": {"type": "string", "description": "A filter in the filter language"}},
+        }}}),
         Endpoint::SetRetention => json!({"application/json": {"schema": reference("NewRetention")}}),
+        Endpoint::CreateExport => json!({"application/json": {"schema": reference("NewExport")}}),
         Endpoint::PlaceHold => json!({"application/json": {"schema": reference("NewLegalHold")}}),
         Endpoint::CreateApiKey => json!({"application/json": {"schema": reference("NewApiKey")}}),
         _ => return None,
@@ -279,7 +345,30 @@ fn responses(endpoint: Endpoint) -> Value {
             "text/csv": {"schema": {"type": "string"}},
             "application/zip": {"schema": {"type": "string"}},
         }}}),
+        Endpoint::CreateExport => json!({
+            "202": json_of("It is queued; `Location` says where to ask how far it is", reference("Export")),
+            "200": json_of("It was asked for before, with this `Idempotency-Key`", reference("Export")),
+        }),
+        Endpoint::Exports => json!({"200": json_of("Exports, latest first", json!({
+            "type": "object",
+            "required": ["exports", "next_cursor"],
+            "properties": {
+                "exports": {"type": "array", "items": reference("Export")},
+                "next_cursor": {"type": ["string", "null"], "description": "`null` at the end"},
+            },
+        }))}),
+        Endpoint::ExportJob => json!({"200": json_of("The export", reference("Export"))}),
+        Endpoint::ExportFile => json!({
+            "200": {"description": "The file", "content": {"application/octet-stream": {"schema": text}}},
+            "206": {"description": "The rest of it", "content": {"application/octet-stream": {"schema": text}}},
+            "307": {"description": "The file is at `Location`, for a while, and without an API key"},
+        }),
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
+        Endpoint::Stats => json!({"200": json_of("Steps with events, earliest first", reference("Stats"))}),
+        Endpoint::Facet => json!({"200": json_of("Values, most frequent first", reference("Facet"))}),
+        Endpoint::Feed => json!({"200": json_of("Events, in leaf order", reference("FeedPage"))}),
+        Endpoint::Tail => json!({"200": json_of("Events, as they were received", reference("TailPage"))}),
+        Endpoint::ParseFilter => json!({"200": json_of("The filter, explained", reference("ParsedFilter"))}),
         Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),
         Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
         Endpoint::EventProof => json!({"200": {
@@ -367,7 +456,182 @@ fn responses(endpoint: Endpoint) -> Value {
     all
 }
 
+fn all_schemas() -> Value {
+    let mut all = schemas();
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, schemas_of_searches()) {
+        all.extend(more);
+    }
+    all
+}
+
+/// What answers say of how far they searched, and counts.
+fn schemas_of_searches() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    json!({
+        "Searched": {
+            "type": "object",
+            "description": "Which occurred times an answer speaks of.",
+            "required": ["from", "to", "complete"],
+            "properties": {
+                "from": time,
+                "to": time,
+                "complete": {"type": "boolean", "description":
+                    "Whether nothing asked for can be missing: false if the search was cut short (a page has a \
+                     `next_cursor` then; counts are exact from `from` on), where files of the archive have expired, and \
+                     while acknowledged events wait in a queue"},
+            },
+        },
+        "Watermarks": {
+            "type": "object",
+            "required": ["accepted", "sealed", "archived", "verified"],
+            "properties": {
+                "accepted": time,
+                "sealed": optional_time,
+                "archived": optional_time,
+                "verified": optional_time,
+            },
+        },
+        "Facet": {
+            "type": "object",
+            "required": ["field", "values", "other", "missing", "total", "distinct", "searched", "watermarks"],
+            "properties": {
+                "field": {"type": "string", "enum": FACETS.map(|(name, _)| name)},
+                "values": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["value", "count"],
+                    "properties": {"value": text, "count": count},
+                }},
+                "other": {"type": "integer", "minimum": 0, "description": "Events with another value"},
+                "missing": {"type": "integer", "minimum": 0, "description": "Events without one"},
+                "total": count,
+                "distinct": {"type": "integer", "minimum": 0, "description": "Different values"},
+                "searched": reference("Searched"),
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "Stats": {
+            "type": "object",
+            "required": ["interval", "buckets", "total", "searched", "watermarks"],
+            "properties": {
+                "interval": {"type": "string", "enum": ["hour", "day", "month"]},
+                "group_by": {"type": "string", "enum": FACETS.map(|(name, _)| name)},
+                "buckets": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["start", "count"],
+                    "properties": {
+                        "start": time,
+                        "count": count,
+                        "groups": {"type": "object", "additionalProperties": count, "description":
+                            "By value, of those that are most frequent over all steps"},
+                        "other": {"type": "integer", "minimum": 0, "description": "Events with another value"},
+                        "missing": {"type": "integer", "minimum": 0, "description": "Events without one"},
+                    },
+                }},
+                "total": count,
+                "searched": reference("Searched"),
+                "watermarks": reference("Watermarks"),
+            },
+        },
+    })
+}
+
 fn schemas() -> Value {
+    let mut all = schemas_of_the_log();
+    if let (Value::Object(all), Value::Object(exports)) = (&mut all, schemas_of_exports()) {
+        all.extend(exports);
+    }
+    all
+}
+
+fn schemas_of_exports() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    let formats: Vec<_> = Format::ALL.iter().map(|format| format.as_str()).collect();
+    let formats = json!({"type": "string", "enum": formats});
+    json!({
+        "NewExport": {
+            "type": "object",
+            "required": ["format"],
+            "additionalProperties": false,
+            "properties": {
+                "tenant_id": {"type": ["string", "null"], "description": "A key bound to one implies it"},
+                "format": formats,
+                "filter": {
+                    "type": ["object", "null"],
+                    "description": "The filters of `GET /v1/events` by their names, each a text or a list of texts",
+                    "additionalProperties": {"oneOf": [text, {"type": "array", "items": text, "minItems": 1}]},
+                },
+                "covering": {"type": ["boolean", "null"], "description":
+                    "Of evidence: also the events in between, so that it can be seen that none was left out"},
+                "since": {
+                    "description": "Where it begins: `last` is where the last finished export of the same filter and format \
+                                    ended, a number is a leaf index; without it, the beginning of the log",
+                    "oneOf": [{"const": "last"}, count, {"type": "null"}],
+                },
+            },
+        },
+        "Export": {
+            "type": "object",
+            "required": ["id", "tenant_id", "state", "format", "filter", "since", "first", "tree_size", "watermarks",
+                         "created_at", "created_by", "finished_at", "progress", "file", "error"],
+            "properties": {
+                "id": {"type": "string", "pattern": "^exp_"},
+                "tenant_id": text,
+                "state": {"type": "string", "enum": ["queued", "running", "done", "failed"]},
+                "format": formats,
+                "filter": {"type": "object", "additionalProperties": {"type": "array", "items": text}},
+                "covering": {"type": "boolean"},
+                "since": {"oneOf": [{"const": "last"}, count, {"type": "null"}]},
+                "first": {"type": "integer", "minimum": 0, "description": "Leaf index it begins at"},
+                "tree_size": {"type": "integer", "minimum": 0, "description":
+                    "It covers the sealed events below this tree size, which was the log's when it was asked for"},
+                "watermarks": {
+                    "type": "object",
+                    "required": ["accepted", "sealed"],
+                    "properties": {"accepted": time, "sealed": optional_time},
+                },
+                "created_at": time,
+                "created_by": {"type": "string", "description": "The id of the API key"},
+                "finished_at": optional_time,
+                "progress": {
+                    "type": "object",
+                    "required": ["done", "leaves"],
+                    "properties": {"done": count, "leaves": count},
+                },
+                "file": {
+                    "type": ["object", "null"],
+                    "required": ["bytes", "sha256", "events", "first", "end", "expired", "kept_until", "url",
+                                 "url_expires_at"],
+                    "properties": {
+                        "bytes": count,
+                        "sha256": text,
+                        "events": {"type": "integer", "minimum": 0, "description": "Events in it"},
+                        "first": count,
+                        "end": {"type": "integer", "minimum": 0, "description":
+                            "The tree size it ends at: where the next export goes on"},
+                        "expired": {"type": "integer", "minimum": 0, "description": "Leaves in between that had expired"},
+                        "kept_until": time,
+                        "url": {"type": ["string", "null"], "description":
+                            "Where it is. A path of this server's needs the same key; `null` once it is gone"},
+                        "url_expires_at": optional_time,
+                    },
+                },
+                "error": {
+                    "type": ["object", "null"],
+                    "required": ["code", "detail"],
+                    "properties": {"code": text, "detail": text},
+                },
+            },
+        },
+    })
+}
+
+fn schemas_of_the_log() -> Value {
     let text = json!({"type": "string"});
     let time = json!({"type": "string", "format": "date-time"});
     let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
@@ -392,7 +656,7 @@ fn schemas() -> Value {
             "description": "The signed promise that the event will be in the log (c2sp.org/signed-note)",
         }},
     });
-    json!({
+    let mut all = json!({
         "Actor": {
             "type": "object",
             "required": ["id"],
@@ -517,26 +781,8 @@ fn schemas() -> Value {
                 "total_is": {"type": "string", "enum": ["exact", "at_least"]},
                 "limit": count,
                 "offset": count,
-                "searched": {
-                    "type": "object",
-                    "required": ["from", "to", "complete"],
-                    "properties": {
-                        "from": time,
-                        "to": time,
-                        "complete": {"type": "boolean", "description":
-                            "Whether nothing asked for between `from` and `to` can be missing from the page"},
-                    },
-                },
-                "watermarks": {
-                    "type": "object",
-                    "required": ["accepted", "sealed", "archived", "verified"],
-                    "properties": {
-                        "accepted": time,
-                        "sealed": optional_time,
-                        "archived": optional_time,
-                        "verified": optional_time,
-                    },
-                },
+                "searched": reference("Searched"),
+                "watermarks": reference("Watermarks"),
             },
         },
         "Refusals": {
@@ -735,7 +981,12 @@ fn schemas() -> Value {
         "Place": {
             "type": "object",
             "required": ["pointer", "code", "detail"],
-            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text},
+            "properties": {"pointer": text, "code": text, "detail": text, "suggestion": text, "position": {
+                "type": "object",
+                "description": "Where in a filter: bytes before it; and its character, from 1",
+                "required": ["offset", "column"],
+                "properties": {"offset": count, "column": {"type": "integer", "minimum": 1}},
+            }},
         },
         "Problem": {
             "type": "object",
@@ -750,6 +1001,72 @@ fn schemas() -> Value {
                 "retryable": {"type": "boolean"},
                 "errors": {"type": "array", "items": reference("Place")},
                 "error": {"type": "string", "description": "All of it in one line"},
+            },
+        },
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, poll_schemas()) {
+        all.extend(more);
+    }
+    all
+}
+
+/// What feed, tail and explained filters look like.
+fn poll_schemas() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    let sql = json!({
+        "type": "object",
+        "required": ["sql", "parameters"],
+        "properties": {"sql": text, "parameters": {"type": "array", "items": text}},
+    });
+    json!({
+        "Watermarks": {
+            "type": "object",
+            "required": ["accepted", "sealed", "archived", "verified"],
+            "properties": {
+                "accepted": time,
+                "sealed": optional_time,
+                "archived": optional_time,
+                "verified": optional_time,
+            },
+        },
+        "FeedPage": {
+            "type": "object",
+            "required": ["events", "next_after", "tree_size", "caught_up", "expired", "watermarks"],
+            "properties": {
+                "events": {"type": "array", "items": reference("Record")},
+                "next_after": {"type": ["integer", "null"], "minimum": 0, "description":
+                    "The next `after`: up to this leaf all was looked at; `null` before the first leaf"},
+                "tree_size": count,
+                "caught_up": {"type": "boolean", "description": "Whether there were no more leaves"},
+                "expired": {"type": ["object", "null"], "description":
+                    "Leaves before the events of this answer that are gone, their retention being over",
+                    "required": ["from", "to"], "properties": {"from": count, "to": count}},
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "TailPage": {
+            "type": "object",
+            "required": ["events", "next_since", "caught_up", "complete", "watermarks"],
+            "properties": {
+                "events": {"type": "array", "items": reference("Record")},
+                "next_since": {"type": "string", "description": "The next `since`"},
+                "caught_up": {"type": "boolean", "description": "Whether there was nothing more"},
+                "complete": {"type": "boolean", "description":
+                    "False if more is received than a tail looks at, so that events may be missing: the feed has them all"},
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "ParsedFilter": {
+            "type": "object",
+            "required": ["canonical", "ast", "plan", "athena", "duckdb"],
+            "properties": {
+                "canonical": {"type": "string", "description": "The same filter, always written alike"},
+                "ast": {"type": "object", "description": "`all`, `any`, `not`, or a condition"},
+                "plan": {"type": "object", "description": "Times, index, columns, and whether events are read for it"},
+                "athena": sql, "duckdb": sql,
             },
         },
     })

@@ -3,7 +3,7 @@
 //! It shows what [`Error`] calls safe to show, and nothing of what lies behind it. Headers that go with some
 //! statuses (`Retry-After`, `Allow`) are the HTTP adapter's business.
 
-use crate::error::{Error, FieldProblem, Kind};
+use crate::error::{Error, FieldProblem, Kind, Position};
 use serde::{Serialize, Serializer};
 
 /// Its media type.
@@ -39,6 +39,15 @@ struct Place<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     suggestion: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<PlaceInText>,
+}
+
+/// Where in the text that a problem is about.
+#[derive(Debug, Serialize)]
+struct PlaceInText {
+    offset: usize,
+    column: usize,
 }
 
 impl<'a> Problem<'a> {
@@ -59,7 +68,7 @@ impl<'a> Problem<'a> {
             code: code.as_str(),
             request_id: None,
             retryable: code.retryable(),
-            errors: error.problems().iter().map(Place::new).collect(),
+            errors: error.problems().iter().map(|problem| Place::new(problem, error.position())).collect(),
             error: one_line(detail, error.problems()),
         }
     }
@@ -71,12 +80,13 @@ impl<'a> Problem<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn new(problem: &'a FieldProblem) -> Place<'a> {
+    fn new(problem: &'a FieldProblem, position: Option<Position>) -> Place<'a> {
         Place {
             pointer: &problem.pointer,
             code: problem.code,
             detail: &problem.detail,
             suggestion: problem.suggestion.as_deref(),
+            position: position.map(|Position { offset, column }| PlaceInText { offset, column }),
         }
     }
 }

@@ -21,8 +21,26 @@ pub enum Endpoint {
     ListEvents,
     /// Search, as a file.
     Export,
+    /// How many events when.
+    Stats,
+    /// How often which value of a field comes.
+    Facet,
+    /// What was just received.
+    Tail,
+    /// Ask for an export.
+    CreateExport,
+    /// List exports.
+    Exports,
+    /// One export, how far it is, and the way to its file.
+    ExportJob,
+    /// An export's file.
+    ExportFile,
     /// One event by id.
     Event,
+    /// Sealed events in leaf order.
+    Feed,
+    /// What becomes of a filter.
+    ParseFilter,
     /// What was acknowledged with 202 and refused later.
     Refused,
     /// Counts.
@@ -134,6 +152,55 @@ pub static ROUTES: &[Route] = {
             Query,
             "Search events, as CSV, JSON Lines or a JSON list",
         ),
+        route(
+            Stats,
+            Method::GET,
+            "/v1/events/stats",
+            Some(EventsRead),
+            Query,
+            "How many events in each hour, day or month",
+        ),
+        route(
+            Facet,
+            Method::GET,
+            "/v1/facets/{field}",
+            Some(EventsRead),
+            Query,
+            "The values of a field, and how often each comes",
+        ),
+        route(
+            Tail,
+            Method::GET,
+            "/v1/events/tail",
+            Some(EventsRead),
+            Query,
+            "Events as they are received, seconds old",
+        ),
+        route(
+            CreateExport,
+            Method::POST,
+            "/v1/exports",
+            Some(ExportsWrite),
+            Query,
+            "Ask for an export of any size",
+        ),
+        route(Exports, Method::GET, "/v1/exports", Some(ExportsWrite), Query, "List exports, latest first"),
+        route(
+            ExportJob,
+            Method::GET,
+            "/v1/exports/{id}",
+            Some(ExportsWrite),
+            Query,
+            "One export, how far it is, and a link to its file",
+        ),
+        route(
+            ExportFile,
+            Method::GET,
+            "/v1/exports/{id}/file",
+            Some(ExportsWrite),
+            Query,
+            "The file of an export, or a redirection to it",
+        ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(
             EventProof,
@@ -142,6 +209,22 @@ pub static ROUTES: &[Route] = {
             Some(ProofsRead),
             Query,
             "The proof that an event is in the log",
+        ),
+        route(
+            Feed,
+            Method::GET,
+            "/v1/feed",
+            Some(EventsRead),
+            Query,
+            "Sealed events in leaf order, from any leaf on; nothing is ever skipped",
+        ),
+        route(
+            ParseFilter,
+            Method::POST,
+            "/v1/filter:parse",
+            Some(EventsRead),
+            Query,
+            "What a filter says, how it is answered, and its SQL; or where it is wrong",
         ),
         route(
             Refused,
@@ -422,7 +505,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// Levenshtein's distance, over the first bytes: names are short.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (&a.as_bytes()[..a.len().min(40)], b.as_bytes());
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {

@@ -156,10 +156,10 @@ impl Checking {
         for saved in &options.since {
             check_saved(saved, &history, &checkpoint, log);
         }
-        let filter = info.request.filter().map_err(wrong(Check::Filter))?;
-        if Timestamp::parse(&info.made_at).is_err() {
+        let Ok(made_at) = Timestamp::parse(&info.made_at) else {
             return Err(said(Check::Container, bundle::INFO, "when it was made", &"another text"));
-        }
+        };
+        let filter = info.request.filter(made_at).map_err(wrong(Check::Filter))?;
         let (root, size) = (checkpoint.root, checkpoint.size);
         Ok(Checking { info, keys, unpacked, tenant, filter, root, size, seen: Seen::default() })
     }
@@ -220,7 +220,7 @@ impl Checking {
         }
         seen.has_gap |= seen.last.is_some_and(|last| last.plus(1) != Some(row.index));
         seen.ids.push(record.id, row.index)?;
-        let matches = self.filter.matches(record)?;
+        let matches = self.info.request.spans(row.index) && self.filter.matches(record)?;
         if matches != row.matches {
             let (expected, found) = (format!("`matches` {matches}, by the filter"), row.matches);
             find(log, Check::Filter, at(), expected, found);

@@ -10,6 +10,7 @@ mod leaf;
 mod batch;
 
 pub use batch::{BatchForm, batch_items};
+pub(crate) use words::{ACTOR_TYPES, OUTCOMES};
 
 use crate::error::{Code, Error, FieldProblem, Result};
 use crate::id::{EventId, TenantId};

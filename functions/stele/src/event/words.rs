@@ -5,10 +5,10 @@ use crate::limits::ID_BYTES_MAX;
 use crate::time::{TimeError, Timestamp};
 
 /// `actor.type`, the default first.
-pub(super) const ACTOR_TYPES: [&str; 7] =
+pub(crate) const ACTOR_TYPES: [&str; 7] =
     ["user", "api_key", "service", "system", "ai_agent", "support", "anonymous"];
 /// `outcome`, the default first.
-pub(super) const OUTCOMES: [&str; 3] = ["success", "failure", "denied"];
+pub(crate) const OUTCOMES: [&str; 3] = ["success", "failure", "denied"];
 /// Parts of an action.
 const PARTS_MAX: usize = 5;
 /// Actions beginning so are the log's own.

@@ -1,7 +1,10 @@
 //! Listings and exports as asked for in a query string, with every rule of the parameters.
 
-use super::filter::{ActionTerm, Filter};
+use super::expression::{Expression, Field, Interval, Moment, Network, Test, fold};
+use super::filter::Filter;
+use super::parse::{action_test, parse};
 use crate::error::{Code, Error, FieldProblem, Result};
+use crate::event::OUTCOMES;
 use crate::id::TenantId;
 use crate::limits;
 use crate::ports::Order;
@@ -16,7 +19,8 @@ const VALUES_MAX: usize = 100;
 /// Bytes of one value.
 const VALUE_BYTES_MAX: usize = 1024;
 
-const FILTERS: [&str; 12] = [
+pub(super) const FILTERS: [&str; 13] = [
+    "q",
     "from",
     "to",
     "start_date",
@@ -30,7 +34,7 @@ const FILTERS: [&str; 12] = [
     "ip",
     "search",
 ];
-const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
+pub(super) const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
 
 /// Where a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,23 +62,23 @@ pub struct ListRequest {
 
 impl ListRequest {
     /// All its parameters.
-    pub const PARAMETERS: [&'static str; 18] = {
-        let mut all = [""; 18];
+    pub const PARAMETERS: [&'static str; 19] = {
+        let mut all = [""; 19];
         let mut at = 0;
         while at < FILTERS.len() {
             all[at] = FILTERS[at];
             at += 1;
         }
-        [all[12], all[13], all[14], all[15], all[16], all[17]] =
+        [all[13], all[14], all[15], all[16], all[17], all[18]] =
             [TENANT[0], TENANT[1], "order", "limit", "cursor", "offset"];
         all
     };
 
-    /// Reads them.
+    /// Reads them, as asked at a time.
     ///
     /// # Errors
-    /// `bad_parameter`, naming the parameter.
-    pub fn parse(parameters: &Parameters) -> Result<ListRequest> {
+    /// `bad_parameter`, naming the parameter; `bad_filter` with the place in `q`.
+    pub fn parse(parameters: &Parameters, now: Timestamp) -> Result<ListRequest> {
         known(parameters, &ListRequest::PARAMETERS)?;
         let cursor = parameters.one("cursor")?;
         let offset = number(parameters, "offset", 0, limits::OFFSET_MAX)?;
@@ -88,7 +92,7 @@ impl ListRequest {
         };
         Ok(ListRequest {
             tenant_id: tenant_parameter(parameters)?,
-            filter: filter(parameters)?,
+            filter: filter(parameters, now)?,
             order: order(parameters)?,
             limit: number(parameters, "limit", 1, limits::PAGE_LIMIT_MAX)?
                 .unwrap_or(limits::PAGE_LIMIT_DEFAULT),
@@ -128,23 +132,23 @@ pub struct ExportRequest {
 
 impl ExportRequest {
     /// All its parameters.
-    pub const PARAMETERS: [&'static str; 17] = {
-        let mut all = [""; 17];
+    pub const PARAMETERS: [&'static str; 18] = {
+        let mut all = [""; 18];
         let mut at = 0;
-        while at < 15 {
+        while at < 16 {
             all[at] = ListRequest::PARAMETERS[at];
             at += 1;
         }
-        all[15] = "format";
-        all[16] = "covering";
+        all[16] = "format";
+        all[17] = "covering";
         all
     };
 
-    /// Reads them.
+    /// Reads them, as asked at a time.
     ///
     /// # Errors
-    /// `bad_parameter`, naming the parameter.
-    pub fn parse(parameters: &Parameters) -> Result<ExportRequest> {
+    /// `bad_parameter`, naming the parameter; `bad_filter` with the place in `q`.
+    pub fn parse(parameters: &Parameters, now: Timestamp) -> Result<ExportRequest> {
         known(parameters, &ExportRequest::PARAMETERS)?;
         let format = match parameters.one("format")? {
             None | Some("json") => ExportFormat::Json,
@@ -164,7 +168,7 @@ impl ExportRequest {
         }
         Ok(ExportRequest {
             tenant_id: tenant_parameter(parameters)?,
-            filter: filter(parameters)?,
+            filter: filter(parameters, now)?,
             order: order(parameters)?,
             format,
             covering,
@@ -192,17 +196,15 @@ pub fn tenant_parameter(parameters: &Parameters) -> Result<Option<TenantId>> {
     }
 }
 
-fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
-    if parameters.all("q").next().is_some() {
-        let detail = "`q` comes with a later version; use the filters by name, such as `action` and `search`";
-        return Err(bad_parameter("q", "not_yet", detail));
-    }
+pub(super) fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
     parameters.only(names)?;
     if parameters.pairs().len() > VALUES_MAX {
         let detail = format!("there are more than {VALUES_MAX} parameters");
         return Err(Error::new(Code::BadParameter, detail));
     }
-    match parameters.pairs().iter().find(|(_, value)| value.is_empty() || value.len() > VALUE_BYTES_MAX) {
+    // `q` has a limit of its own.
+    let too_long = |name: &str, value: &str| name != "q" && value.len() > VALUE_BYTES_MAX;
+    match parameters.pairs().iter().find(|(name, value)| value.is_empty() || too_long(name, value)) {
         None => Ok(()),
         Some((name, value)) if value.is_empty() => Err(bad_parameter(
             name,
@@ -215,40 +217,71 @@ fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
     }
 }
 
-fn filter(parameters: &Parameters) -> Result<Filter> {
-    let texts = |name| distinct(parameters.all(name).map(str::to_owned).collect());
-    let folded = |name| distinct(parameters.all(name).map(str::to_lowercase).collect());
-    let outcomes = texts("outcome");
-    const OUTCOMES: [&str; 3] = ["success", "failure", "denied"];
-    if let Some(other) = outcomes.iter().find(|o| !OUTCOMES.contains(&o.as_str())) {
-        return Err(not_one_of("outcome", other, &OUTCOMES));
-    }
-    let ips = parameters.all("ip").map(|text| {
-        text.parse::<IpAddr>().map_err(|_| {
-            bad_parameter("ip", "bad_value", format!("`{}` in `ip` is not an IP address", Shown(text)))
+/// All filters of a query string as one, as asked at a time.
+///
+/// # Errors
+/// `bad_parameter`, naming the parameter; `bad_filter` with the place in `q`.
+pub fn filter(parameters: &Parameters, now: Timestamp) -> Result<Filter> {
+    let any = |name: &'static str, field: Field, test: &dyn Fn(&str) -> Result<Test>| {
+        let tests: Vec<Test> = parameters.all(name).map(test).collect::<Result<_>>()?;
+        Ok(match tests.is_empty() {
+            true => Expression::EVERYTHING,
+            false => Expression::any(tests.into_iter().map(|test| Expression::is(field.clone(), test))),
         })
-    });
-    Ok(Filter {
-        from: either(parameters, "from", "start_date", from_time, start_date)?,
-        to: either(parameters, "to", "end_date", from_time, end_date)?,
-        actor_ids: texts("actor_id"),
-        actor_names: folded("actor_name"),
-        actions: distinct(parameters.all("action").map(action).collect::<Result<_>>()?),
-        resource_types: texts("resource_type"),
-        resource_ids: texts("resource_id"),
-        outcomes,
-        ips: distinct(ips.collect::<Result<_>>()?),
-        searches: folded("search"),
-    })
+    };
+    let exact = |text: &str| Ok(Test::Equals(text.to_owned()));
+    let part = |text: &str| Ok(Test::Contains(fold(text)));
+    let outcome = |text: &str| match OUTCOMES.contains(&text) {
+        true => exact(text),
+        false => Err(not_one_of("outcome", text, &OUTCOMES)),
+    };
+    let address = |text: &str| match text.parse::<IpAddr>() {
+        Ok(address) => Ok(Test::Network(Network::of(address))),
+        Err(_) => {
+            let detail = format!("`{}` in `ip` is not an IP address", Shown(text));
+            Err(bad_parameter("ip", "bad_value", detail))
+        }
+    };
+    let from = either(parameters, "from", "start_date", from_time, start_date)?;
+    let to = either(parameters, "to", "end_date", from_time, end_date)?;
+    let asked = match parameters.one("q")? {
+        Some(text) => parse(text)?,
+        None => Expression::EVERYTHING,
+    };
+    let all = [
+        any("outcome", Field::Outcome, &outcome)?,
+        any("ip", Field::Ip, &address)?,
+        between(from, to),
+        any("actor_id", Field::ActorId, &exact)?,
+        any("actor_name", Field::ActorName, &part)?,
+        any("action", Field::Action, &action)?,
+        any("resource_type", Field::ResourceType, &exact)?,
+        any("resource_id", Field::ResourceId, &exact)?,
+        any("search", Field::Text, &part)?,
+        asked,
+    ];
+    Ok(Filter::new(Expression::all(all), now))
 }
 
-fn distinct<T: Ord>(mut values: Vec<T>) -> Vec<T> {
-    values.sort_unstable();
-    values.dedup();
-    values
+/// Times from one on up to another, which is excluded.
+fn between(from: Option<Timestamp>, to: Option<Timestamp>) -> Expression {
+    let within = |from: Option<Timestamp>, until: Option<Timestamp>| {
+        let interval = Interval { from: from.map(Moment::At), until: until.map(Moment::At) };
+        Expression::is(Field::Time, Test::Within(interval))
+    };
+    match (from, to) {
+        (None, None) => Expression::EVERYTHING,
+        (from, None) => within(from, None),
+        // Nothing is before 1970.
+        (_, Some(to)) if to == Timestamp::default() => within(Some(Timestamp::from_ms(1)), Some(to)),
+        (Some(from), Some(to)) if from >= to => {
+            Expression::all([within(Some(from), None), within(None, Some(to.minus_ms(1)))])
+        }
+        (from, Some(to)) => within(from, Some(to.minus_ms(1))),
+    }
 }
 
-fn action(text: &str) -> Result<ActionTerm> {
+fn action(text: &str) -> Result<Test> {
     let (whole, prefix) = match text.strip_suffix(".*") {
         Some(prefix) => (prefix, true),
         None => (text, false),
@@ -258,13 +291,7 @@ fn action(text: &str) -> Result<ActionTerm> {
             format!("`{}` in `action`: a star can only end a prefix, as in `invoice.*`", Shown(text));
         return Err(bad_parameter("action", "bad_value", detail));
     }
-    Ok(if prefix {
-        ActionTerm::Prefix(format!("{whole}."))
-    } else if whole.contains('.') {
-        ActionTerm::Exact(whole.to_owned())
-    } else {
-        ActionTerm::Contains(whole.to_lowercase())
-    })
+    Ok(if prefix { Test::Prefix(format!("{whole}.")) } else { action_test(whole) })
 }
 
 fn order(parameters: &Parameters) -> Result<Order> {
@@ -318,7 +345,12 @@ fn end_date(text: &str) -> TimeResult {
     Ok(if text.len() == 10 { Day::parse(text)?.next().start() } else { start_date(text)?.plus_ms(1) })
 }
 
-fn number(parameters: &Parameters, name: &'static str, min: usize, max: usize) -> Result<Option<usize>> {
+pub(super) fn number(
+    parameters: &Parameters,
+    name: &'static str,
+    min: usize,
+    max: usize,
+) -> Result<Option<usize>> {
     let Some(text) = parameters.one(name)? else { return Ok(None) };
     // Digits only: `parse` alone would take a plus sign.
     let digits = text.len() <= 10 && text.bytes().all(|c| c.is_ascii_digit());
@@ -331,7 +363,7 @@ fn number(parameters: &Parameters, name: &'static str, min: usize, max: usize) -
     }
 }
 
-fn not_one_of(name: &str, value: &str, known: &[&str]) -> Error {
+pub(super) fn not_one_of(name: &str, value: &str, known: &[&str]) -> Error {
     let lower = value.to_lowercase();
     let near = known.iter().find(|k| lower.starts_with(&k[..3]) || k.starts_with(&lower));
     let choices = known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
@@ -349,8 +381,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
     fn list(query: &str) -> Result<ListRequest> {
-        ListRequest::parse(&Parameters::parse(query)?)
+        ListRequest::parse(&Parameters::parse(query)?, NOW)
     }
 
     #[test]
@@ -375,7 +409,7 @@ mod tests {
     fn bounds_are_days_or_times_and_an_end_date_is_included() {
         let bounds = |query: &str| {
             let filter = list(query).unwrap().filter;
-            (filter.from.map(|t| t.to_string()), filter.to.map(|t| t.to_string()))
+            (filter.from().map(|t| t.to_string()), filter.to().map(|t| t.to_string()))
         };
         let day = |text: &str| Some(format!("{text}T00:00:00.000Z"));
         assert_eq!(bounds("from=2026-05-01&to=2026-05-02"), (day("2026-05-01"), day("2026-05-02")));
@@ -393,7 +427,6 @@ mod tests {
     #[test]
     fn what_contradicts_itself_or_is_out_of_bounds_names_the_parameter() {
         for (query, name) in [
-            ("q=action:x", "q"),
             ("limit=0", "limit"),
             ("limit=201", "limit"),
             ("limit=%2B5", "limit"),
@@ -423,7 +456,7 @@ mod tests {
 
     #[test]
     fn an_export_has_a_format_and_no_pages() {
-        let export = |query: &str| ExportRequest::parse(&Parameters::parse(query).unwrap());
+        let export = |query: &str| ExportRequest::parse(&Parameters::parse(query).unwrap(), NOW);
         assert_eq!(export("").unwrap().format, ExportFormat::Json);
         assert_eq!(export("format=csv&actor_id=u").unwrap().format, ExportFormat::Csv);
         for bad in ["format=xml", "limit=5", "cursor=x", "offset=1"] {
@@ -435,7 +468,7 @@ mod tests {
         #[test]
         fn any_value_is_read_or_refused(name in 0..ListRequest::PARAMETERS.len(), value in "\\PC{0,30}") {
             let pair = (ListRequest::PARAMETERS[name].to_owned(), value);
-            let _ = ListRequest::parse(&Parameters::from_pairs(vec![pair]));
+            let _ = ListRequest::parse(&Parameters::from_pairs(vec![pair]), NOW);
         }
     }
 }
