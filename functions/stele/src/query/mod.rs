@@ -23,7 +23,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use csv::{CSV_COLUMNS, csv_header, csv_row};
+pub use csv::{CSV_COLUMNS, csv_header, csv_line, csv_row};
 pub use cursor::{Cursor, CursorKey, TailCursor};
 pub use explain::{ParsedFilter, explain};
 pub use expression::{
