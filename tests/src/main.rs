@@ -22,6 +22,7 @@ mod parking;
 mod races;
 mod tamper;
 mod archived;
+mod search;
 mod rebuild;
 mod vectors_jcs;
 mod vectors_json;

@@ -28,6 +28,7 @@ use stele::tlog::tree::RightEdge;
 use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{ManualClock, SeededRandom};
+use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::dynamodb::stream::lambda_event_of;
 use stele_adapters::faults::{FaultPlan, Faulty};
 use stele_adapters::folder::LockedFolder;
@@ -348,6 +349,7 @@ impl World {
             policies: stores.clone(),
             compaction: Arc::new(Paced { pace: self.paced, inner: errands }),
             tree: Arc::new(StoredTree::new(stores.clone(), stores.clone(), self.locked())),
+            cold: Arc::new(ColdSearch::new(stores.clone(), stores.clone(), self.locked())),
             places: Arc::new(Places::new(stores.clone(), stores.clone(), self.locked())),
             keys: stores.clone(),
             refusals: stores,

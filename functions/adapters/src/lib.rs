@@ -28,6 +28,7 @@ pub mod faults;
 pub mod contract;
 pub mod stored_tree;
 pub mod places;
+pub mod cold_search;
 pub mod bundle;
 pub mod witnesses;
 pub mod cache;

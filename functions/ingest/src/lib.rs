@@ -86,6 +86,8 @@ impl Ingest {
             Endpoint::SendBatch => self.send_batch(&grant, parts, body, request_id).await,
             Endpoint::Validate => self.validate(&grant, parts, body),
             Endpoint::ListEvents
+            | Endpoint::Stats
+            | Endpoint::Facet
             | Endpoint::Export
             | Endpoint::Event
             | Endpoint::Tail

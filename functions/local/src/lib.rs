@@ -32,6 +32,7 @@ use stele::tlog::hash::Hash;
 use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{SystemClock, SystemRandom};
+use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::dynamodb::DynamoStore;
 use stele_adapters::folder::LockedFolder;
 use stele_adapters::folder_queue::FolderQueue;
@@ -354,6 +355,7 @@ impl Runner {
             refusals: store.clone(),
             backlogs: vec![queue.backlog],
             tree: Arc::new(StoredTree::new(store.clone(), store.clone(), installation.objects.clone())),
+            cold: Arc::new(ColdSearch::new(store.clone(), store.clone(), installation.objects.clone())),
             places: places.clone(),
             tenants: tenants.clone(),
             authenticator,

@@ -1,13 +1,12 @@
 //! `GET /v1/events/export`: a whole listing as one file, as long as it is small.
 
 use crate::Query;
-use crate::scan::Scan;
+use crate::search::{Found, Question, Search};
 use http::header::CONTENT_DISPOSITION;
 use http::{HeaderValue, StatusCode};
 use stele::access::{Grant, Scope, Tenant};
 use stele::bundle::BundleRequest;
 use stele::query::{ExportFormat, ExportRequest, csv_header, csv_row};
-use stele::record::Record;
 use stele::routes::Parameters;
 use stele::wire::write_event;
 use stele::{Code, Error, Result, limits};
@@ -127,26 +126,35 @@ impl Query {
         Ok(response)
     }
 
-    async fn collect(&self, tenant: &Tenant, request: &ExportRequest) -> Result<Vec<Record>> {
-        let now = self.clock.now();
-        let (filter, order) = (&request.filter, request.order);
-        let mut scan = Scan::new(&*self.hot, tenant, filter, order, None, None, now).await?;
-        let (mut records, mut bytes) = (Vec::new(), 0);
-        while let Some(step) = scan.step(false).await? {
-            let step = self.decided(tenant, filter, step).await?;
-            bytes += step.records.iter().map(|r| r.leaf.as_bytes().len()).sum::<usize>();
-            records.extend(step.records);
-            if records.len() > limits::EXPORT_EVENTS_MAX {
+    async fn collect(&self, tenant: &Tenant, request: &ExportRequest) -> Result<Vec<Found>> {
+        let question = Question {
+            filter: &request.filter,
+            order: request.order,
+            cursor: None,
+            wanted: limits::EXPORT_EVENTS_MAX + 1,
+            scanned_max: SCANNED_MAX,
+            within: None,
+        };
+        let mut search = Search::new(self, tenant, question, self.clock.now()).await?;
+        let (mut collected, mut bytes) = (Vec::new(), 0);
+        loop {
+            let found = search.next().await?;
+            if found.is_empty() {
+                break;
+            }
+            bytes += found.iter().map(|found| found.record.leaf.as_bytes().len()).sum::<usize>();
+            collected.extend(found);
+            if collected.len() > limits::EXPORT_EVENTS_MAX {
                 return Err(too_large("10,000 events"));
             }
             if bytes > LEAF_BYTES_MAX {
                 return Err(too_large("5 MiB"));
             }
-            if scan.scanned() > SCANNED_MAX {
-                return Err(too_large("200,000 records to look at"));
-            }
         }
-        Ok(records)
+        match search.frontier() {
+            None => Ok(collected),
+            Some(_) => Err(too_large("can be searched in one request")),
+        }
     }
 }
 

@@ -1,10 +1,12 @@
-//! The query function: everything but sending events. It reads the hot store, says where records lie in their
-//! log, and administers API keys, retention and legal holds.
+//! The query function: everything but sending events. It searches hot store and log as one, says where records lie in
+//! their log, and administers API keys, retention and legal holds.
 //!
 //! It never writes a head or an object, and no event but the log's own: what was changed about a tenant stands in its log. Where requests come from is its caller's concern.
 
 mod scan;
+mod search;
 mod listing;
+mod counts;
 mod export;
 mod filter;
 mod feed;
@@ -23,6 +25,7 @@ mod tests;
 #[cfg(test)]
 mod policy_tests;
 
+use crate::search::Found;
 use http::StatusCode;
 use http::request::Parts;
 use std::sync::Arc;
@@ -38,8 +41,11 @@ use stele::public_key::PublishedKeys;
 use stele::query::tenant_parameter;
 use stele::record::Record;
 use stele::routes::{Endpoint, Parameters, PathParameters, Route, match_route};
-use stele::{Code, Error, Result};
+use stele::time::Timestamp;
+use stele::tlog::hash::TreeSize;
+use stele::{Code, Error, Result, limits};
 use stele_adapters::authenticator::Authenticator;
+use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::http::{
     Request, Response, answer, json, parameters, refusal, request_id, with_request_id,
 };
@@ -63,6 +69,8 @@ pub struct Query {
     pub compaction: Arc<dyn Outbox>,
     /// Where records lie in their log.
     pub places: Arc<Places>,
+    /// What is sealed, to be searched.
+    pub cold: Arc<ColdSearch>,
     /// The log's tree, for proofs.
     pub tree: Arc<StoredTree>,
     /// API keys at rest.
@@ -114,6 +122,8 @@ impl Query {
             Endpoint::ListEvents => self.list(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Export => self.export(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::Stats => self.stats(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Facet => self.facet(&self.granted(route, parts).await?, &path, &parameters).await,
             Endpoint::Feed => self.feed(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Tail => self.tail(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::ParseFilter => self.parse_filter(&self.granted(route, parts).await?, &parameters, body),
@@ -175,12 +185,28 @@ impl Query {
         let unknown = || Error::new(Code::NotFound, "there is no such event");
         let tenant = self.tenant(grant, parameters).await?.ok_or_else(unknown)?;
         let id = EventId::parse(path.value("id")).ok_or_else(unknown)?;
-        let record = self.hot.record(&tenant, id).await?.ok_or_else(unknown)?;
-        let placed = self.placed(&tenant, vec![record]).await?;
+        let found = match self.hot.record(&tenant, id).await? {
+            Some(record) => Some(Found { record, leaf_index: None }),
+            // What the hot store may have forgotten is in the log.
+            None if self.has_everything_since(&tenant, id.time()) => None,
+            None => {
+                let head = self.heads.head(&tenant).await?;
+                let size = head.map_or(TreeSize::ZERO, |head| head.size());
+                let found = self.cold.find(&tenant, size, id).await?;
+                found.map(|(record, index)| Found { record, leaf_index: Some(index) })
+            }
+        };
+        let placed = self.placed(&tenant, vec![found.ok_or_else(unknown)?]).await?;
         let (record, integrity) = placed.records.first().ok_or_else(unknown)?;
         let mut event = Vec::new();
         stele::wire::write_event(record, *integrity, &mut event)?;
         Ok(answer(StatusCode::OK, "application/json", event))
+    }
+
+    /// Whether the hot store has forgotten nothing that occurred at a time or later.
+    fn has_everything_since(&self, tenant: &Tenant, occurred_at: Timestamp) -> bool {
+        let forgotten = tenant.record().forgotten(self.clock.now());
+        tenant.record().created_ms >= forgotten.ms() || occurred_at > forgotten.plus_ms(limits::FUTURE_MS_MAX)
     }
 
     /// The tenant a read is about: `None` if the key's own has no event yet.

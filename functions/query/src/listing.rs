@@ -1,7 +1,8 @@
 //! `GET /v1/events`: a page, what was searched for it, and how far everything has got.
 
 use crate::Query;
-use crate::scan::{Scan, Step, days};
+use crate::scan::days;
+use crate::search::{Found, Question, Search, Snapshot};
 use futures_util::future::{join, join_all, try_join};
 use http::StatusCode;
 use serde::{Serialize, Serializer};
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 use stele::access::{Grant, Tenant};
 use stele::archive::ArchiveEntry;
 use stele::id::EventId;
-use stele::ports::Order;
+use stele::ports::{Order, Reconciled};
 use stele::query::{Cursor, CursorKey, Filter, ListRequest, Start};
 use stele::record::Record;
 use stele::routes::Parameters;
@@ -41,14 +42,21 @@ struct Counted {
 
 /// What a page can speak of: occurred times from `from` up to `to`.
 #[derive(Serialize)]
-struct Searched {
+pub(crate) struct Searched {
     #[serde(serialize_with = "time")]
-    from: Timestamp,
+    pub(crate) from: Timestamp,
     #[serde(serialize_with = "time")]
-    to: Timestamp,
-    /// Whether nothing that was asked for can be missing: false for a page cut short before it was full, where the
-    /// hot store has begun to forget, and while acknowledged events wait in a queue.
-    complete: bool,
+    pub(crate) to: Timestamp,
+    /// Whether nothing that was asked for can be missing: false for a page cut short before it was full, where files of the
+    /// archive have expired, and while acknowledged events wait in a queue.
+    pub(crate) complete: bool,
+}
+
+impl Searched {
+    /// Of a tenant that has no event yet.
+    pub(crate) fn nothing(now: Timestamp, complete: bool) -> Searched {
+        Searched { from: now, to: now.plus_ms(limits::FUTURE_MS_MAX), complete }
+    }
 }
 
 /// How far everything has got, in `received_at`.
@@ -66,6 +74,22 @@ pub(crate) struct Watermarks {
     pub(crate) verified: Option<Timestamp>,
 }
 
+impl Watermarks {
+    pub(crate) fn of(
+        accepted: Timestamp,
+        head: Option<Head>,
+        archived: Option<ArchiveEntry>,
+        reconciled: Option<Reconciled>,
+    ) -> Watermarks {
+        Watermarks {
+            accepted,
+            sealed: head.filter(|head| head.size() > TreeSize::ZERO).map(|head| head.received_max),
+            archived: archived.map(|last| last.running_received_max),
+            verified: reconciled.map(|reconciled| reconciled.through.next().start()),
+        }
+    }
+}
+
 pub(crate) fn time<S: Serializer>(time: &Timestamp, s: S) -> std::result::Result<S::Ok, S::Error> {
     s.collect_str(time)
 }
@@ -77,17 +101,24 @@ fn optional_time<S: Serializer>(time: &Option<Timestamp>, s: S) -> std::result::
     }
 }
 
-/// What a walk brought for one page.
+/// What a search brought for one page.
 #[derive(Default)]
-struct Found {
-    records: Vec<Record>,
+struct PageFound {
+    found: Vec<Found>,
     total: usize,
+    total_is_exact: bool,
     /// There is at least one more than the page takes.
     more: bool,
-    /// The walk came to its end.
+    /// The search came to its end.
     ended: bool,
     skip: usize,
+    /// The first id that was not looked at.
     frontier: Option<EventId>,
+    /// Something that could hold events is gone, its retention being over.
+    gone: bool,
+    /// The earliest time of anything in the log, where it was looked into.
+    earliest: Option<Timestamp>,
+    snapshot: Option<Snapshot>,
 }
 
 /// Records with where they lie, and how far their log has got.
@@ -121,35 +152,53 @@ impl Query {
                 let found = self.find(tenant, &request, cursor, offset, now);
                 try_join(found, self.watermarks.reconciled(tenant)).await?
             }
-            None => (Found { ended: true, ..Found::default() }, None),
+            None => (PageFound { ended: true, total_is_exact: true, ..PageFound::default() }, None),
+        };
+        let received = found.found.iter().map(|f| f.record.received_at).max();
+        let last = found.found.last().map(|f| f.record.id);
+        let Placed { head, archived, records } = match &tenant {
+            Some(tenant) => self.placed(tenant, std::mem::take(&mut found.found)).await?,
+            None => Placed::default(),
         };
 
-        // The listing began with its first page: what is received from then on is not part of it. A clock of
-        // ingest that runs ahead of ours must not hide what this page shows, so the latest record counts too.
-        let received = found.records.iter().map(|r| r.received_at).max();
+        // The listing began with its first page: what is received from then on is not part of it, nor are leaves that came
+        // later. A clock of ingest that runs ahead of ours must not hide what this page shows or the log holds, so the latest
+        // of all counts. What is proven was read before the head: it is in the log of that size.
+        let snapshot = found.snapshot.unwrap_or_else(|| Snapshot {
+            tree_size: head.as_ref().map_or(TreeSize::ZERO, Head::size),
+            received_max: head.as_ref().map_or(Timestamp::default(), |head| head.received_max),
+            proven_until: reconciled.as_ref().map_or(Timestamp::default(), |r| r.through.next().start()),
+        });
         let (issued_at, as_of) = match cursor {
             Some(cursor) => (cursor.issued_at, cursor.as_of),
-            None => (now, received.unwrap_or(now).max(now)),
+            None => (now, received.unwrap_or(now).max(now).max(snapshot.received_max)),
         };
-        let last = found.records.last().map(|r| r.id);
         let next = match (found.more, found.ended) {
             (true, _) => last.map(|last| (last, 0)),
             (false, true) => None,
-            (false, false) => found.frontier.map(|frontier| (frontier, found.skip)),
+            (false, false) => found.frontier.map(|frontier| {
+                let before = match request.order {
+                    Order::Ascending => frontier.previous(),
+                    Order::Descending => frontier.next(),
+                };
+                (before.unwrap_or(frontier), found.skip)
+            }),
         };
         let seal = |(last, skip): (EventId, usize)| {
-            key.seal(&Cursor { issued_at, as_of, last, skip: u32::try_from(skip).unwrap_or(u32::MAX) })
+            let skip = u32::try_from(skip).unwrap_or(u32::MAX);
+            let Snapshot { tree_size, proven_until, .. } = snapshot;
+            key.seal(&Cursor { issued_at, as_of, tree_size, proven_until, last, skip })
         };
         let mut searched = match &tenant {
             Some(tenant) => {
                 self.searched(tenant, &request, cursor, next.map(|(id, _)| id), &found, as_of, now).await?
             }
-            None => Searched { from: now, to: now.plus_ms(limits::FUTURE_MS_MAX), complete: true },
+            None => Searched::nothing(now, true),
         };
         searched.complete &= !waiting;
         let counted = cursor.is_none().then(|| Counted {
             total: found.total.min(limits::TOTAL_EXACT_MAX),
-            total_is: if found.ended && found.total <= limits::TOTAL_EXACT_MAX {
+            total_is: if found.total_is_exact && found.total <= limits::TOTAL_EXACT_MAX {
                 "exact"
             } else {
                 "at_least"
@@ -157,10 +206,6 @@ impl Query {
             limit: request.limit,
             offset,
         });
-        let Placed { head, archived, records } = match &tenant {
-            Some(tenant) => self.placed(tenant, std::mem::take(&mut found.records)).await?,
-            None => Placed::default(),
-        };
         let page = Page {
             events: records
                 .iter()
@@ -169,18 +214,13 @@ impl Query {
             next_cursor: next.map(seal),
             counted,
             searched,
-            watermarks: Watermarks {
-                accepted: as_of,
-                sealed: head.filter(|head| head.size() > TreeSize::ZERO).map(|head| head.received_max),
-                archived: archived.map(|last| last.running_received_max),
-                verified: reconciled.map(|reconciled| reconciled.through.next().start()),
-            },
+            watermarks: Watermarks::of(as_of, head, archived, reconciled),
         };
         Ok(json(StatusCode::OK, &page))
     }
 
     /// Whether acknowledged events may wait where no search finds them. A queue that does not answer may hold some.
-    async fn waiting(&self) -> bool {
+    pub(crate) async fn waiting(&self) -> bool {
         let asked = self.backlogs.iter().map(|backlog| backlog.waiting());
         join_all(asked).await.into_iter().any(|waiting| waiting.unwrap_or(true))
     }
@@ -192,50 +232,50 @@ impl Query {
         cursor: Option<Cursor>,
         offset: usize,
         now: Timestamp,
-    ) -> Result<Found> {
-        let (filter, order) = (&request.filter, request.order);
-        let (after, as_of) = (cursor.map(|c| c.last), cursor.map(|c| c.as_of));
-        let mut scan = Scan::new(&*self.hot, tenant, filter, order, after, as_of, now).await?;
-        let mut found = Found { skip: cursor.map_or(offset, |c| c.skip as usize), ..Found::default() };
+    ) -> Result<PageFound> {
+        let mut skip = cursor.map_or(offset, |c| c.skip as usize);
+        let question = Question {
+            filter: &request.filter,
+            order: request.order,
+            cursor,
+            // One more than the page takes tells whether there is another page.
+            wanted: skip + request.limit + 1,
+            scanned_max: limits::PAGE_SCANNED_MAX,
+            within: None,
+        };
+        let mut search = Search::new(self, tenant, question, now).await?;
+        let mut page = PageFound::default();
         loop {
-            // With a cursor nothing is counted; without one, only as far as the total is exact.
-            let counted = cursor.is_some() || found.total > limits::TOTAL_EXACT_MAX;
-            if found.more && counted || scan.scanned() >= limits::PAGE_SCANNED_MAX {
+            let found = search.next().await?;
+            if found.is_empty() {
                 break;
             }
-            let Some(step) = scan.step(found.more).await? else {
-                found.ended = true;
-                break;
-            };
-            let step = self.decided(tenant, filter, step).await?;
-            found.total += step.matched;
-            for record in step.records {
-                if found.skip > 0 {
-                    found.skip -= 1;
-                } else if found.records.len() < request.limit {
-                    found.records.push(record);
+            page.total += found.len();
+            for found in found {
+                if skip > 0 {
+                    skip -= 1;
+                } else if page.found.len() < request.limit {
+                    page.found.push(found);
                 } else {
-                    found.more = true;
-                    break;
+                    page.more = true;
                 }
             }
         }
-        found.frontier = scan.frontier();
-        Ok(found)
-    }
-
-    /// A step whose records are decided also where that takes their places in the log.
-    pub(crate) async fn decided(&self, tenant: &Tenant, filter: &Filter, step: Step) -> Result<Step> {
-        if !filter.needs_state() || step.records.is_empty() {
-            return Ok(step);
+        page.frontier = search.frontier();
+        page.ended = page.frontier.is_none();
+        page.skip = skip;
+        page.gone = search.gone;
+        page.earliest = search.earliest;
+        page.snapshot = search.snapshot();
+        page.total_is_exact = page.ended;
+        // With a cursor nothing is counted; without one, only as far as the total is exact, and where that reads no object.
+        if page.more && !page.ended && cursor.is_none() {
+            let most = limits::TOTAL_EXACT_MAX.saturating_sub(page.total);
+            let (rest, exact) = search.count_rest(most).await?;
+            page.total += rest;
+            page.total_is_exact = exact;
         }
-        let mut records = Vec::new();
-        for (record, integrity) in self.placed(tenant, step.records).await?.records {
-            if filter.judge(&record, Some(integrity.into()))? == Some(true) {
-                records.push(record);
-            }
-        }
-        Ok(Step { matched: records.len(), records })
+        Ok(page)
     }
 
     /// Which occurred times the page speaks of.
@@ -246,7 +286,7 @@ impl Query {
         request: &ListRequest,
         cursor: Option<Cursor>,
         next: Option<EventId>,
-        found: &Found,
+        found: &PageFound,
         as_of: Timestamp,
         now: Timestamp,
     ) -> Result<Searched> {
@@ -260,38 +300,38 @@ impl Query {
         let from = match (first, filter.from()) {
             (Some(first), from) => from.map_or(first, |from| from.max(first)),
             (None, Some(from)) => from,
-            (None, None) => self.earliest(tenant, now).await?,
+            (None, None) => {
+                let hot = self.earliest(tenant, now).await?;
+                found.earliest.map_or(hot, |cold| cold.min(hot))
+            }
         };
         let to = filter.to().unwrap_or_else(|| as_of.plus_ms(limits::FUTURE_MS_MAX));
         let to = last.map_or(to, |last| to.min(last.plus_ms(1)));
-        // The hot store forgets by `received_at`, which is never much before `occurred_at`.
-        let forgotten_before = tenant.record().forgotten(now);
-        let nothing_forgotten =
-            tenant.record().created_ms >= forgotten_before.ms() || from >= forgotten_before;
-        Ok(Searched { from, to, complete: nothing_forgotten && (found.ended || found.more) })
+        Ok(Searched { from, to, complete: !found.gone && (found.ended || found.more) })
     }
 
     /// The first day there can be anything of a tenant.
-    async fn earliest(&self, tenant: &Tenant, now: Timestamp) -> Result<Timestamp> {
+    pub(crate) async fn earliest(&self, tenant: &Tenant, now: Timestamp) -> Result<Timestamp> {
         let Some(all) = Filter::default().range() else { return Ok(tenant.created_day().start()) };
-        let days = days(&*self.hot, tenant, all, Order::Ascending, now).await?;
+        let days = days(&*self.hot, tenant, all, Order::Ascending, None, now).await?;
         Ok(days.front().map_or(tenant.created_day().start(), |day| day.start()))
     }
 
     /// Records with where they lie. The head is read after the records, so that a record shown as not yet
     /// sealed was not sealed when the head was read.
-    pub(crate) async fn placed(&self, tenant: &Tenant, records: Vec<Record>) -> Result<Placed> {
+    pub(crate) async fn placed(&self, tenant: &Tenant, found: Vec<Found>) -> Result<Placed> {
         let Some(head) = self.heads.head(tenant).await? else {
-            let records = records.into_iter().map(|record| (record, Integrity::Recorded)).collect();
+            let records = found.into_iter().map(|found| (found.record, Integrity::Recorded)).collect();
             return Ok(Placed { records, ..Placed::default() });
         };
-        let wanted: Vec<_> = records.iter().map(|r| (r.id, r.received_at)).collect();
+        let unplaced = found.iter().filter(|found| found.leaf_index.is_none()).map(|found| &found.record);
+        let wanted: Vec<_> = unplaced.map(|record| (record.id, record.received_at)).collect();
         let tree_size = head.size();
         let places = self.places.places_below(tenant, &head, &wanted);
         let (places, archived) = try_join(places, self.last_archived(tenant, tree_size)).await?;
         let archived_size = archived.as_ref().map_or(TreeSize::ZERO, |last| last.end);
-        let placed = records.into_iter().map(|record| {
-            let integrity = match places.get(&record.id) {
+        let placed = found.into_iter().map(|Found { record, leaf_index }| {
+            let integrity = match leaf_index.as_ref().or_else(|| places.get(&record.id)) {
                 Some(leaf_index) if leaf_index.size_before() < archived_size => {
                     Integrity::Archived { leaf_index: *leaf_index, tree_size }
                 }

@@ -95,7 +95,7 @@ impl Query {
         let late = self.hot.late_days(tenant, None).await?;
         let is_late =
             |day: &Day| late.iter().any(|(received, occurred)| occurred == day && *received >= since_day);
-        let days = days(&*self.hot, tenant, everything, Order::Descending, now).await?;
+        let days = days(&*self.hot, tenant, everything, Order::Descending, None, now).await?;
         let (mut scanned, mut unsealed) = (0, 0);
         for day in days.into_iter().filter(|day| *day >= since_day || is_late(day)) {
             let first = EventId::first_at(day.start());

@@ -11,6 +11,7 @@ use stele::public_key::PublishedKeys;
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::aws::Aws;
 use stele_adapters::clock::{SystemClock, SystemRandom};
+use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::dynamodb::DynamoStore;
 use stele_adapters::lambda;
 use stele_adapters::metrics::{Unit, report};
@@ -70,6 +71,7 @@ async fn wired() -> stele::Result<Query> {
         policies: store.clone(),
         compaction: Arc::new(SqsQueue::new(aws.sqs(), settings.compaction_queue_url)),
         tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
+        cold: Arc::new(ColdSearch::new(store.clone(), store.clone(), objects.clone())),
         places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
         keys: store.clone(),
         refusals: store.clone(),

@@ -28,11 +28,32 @@ pub(crate) struct Scan<'a> {
     tenant: &'a Tenant,
     filter: &'a Filter,
     order: Order,
+    range: IdRange,
     /// What was received later is left out.
     as_of: Option<Timestamp>,
+    late: Option<Late>,
     source: Source,
     scanned: usize,
     frontier: Option<EventId>,
+}
+
+/// What a walk is over.
+pub(crate) struct ScanOf<'a> {
+    pub(crate) filter: &'a Filter,
+    pub(crate) order: Order,
+    /// These ids alone.
+    pub(crate) range: IdRange,
+    /// What was received later is left out.
+    pub(crate) as_of: Option<Timestamp>,
+    /// Only what the log may lack.
+    pub(crate) late: Option<Late>,
+}
+
+/// Records that are not proven to be in the log.
+#[derive(Clone, Copy)]
+pub(crate) struct Late {
+    /// What was received before is proven to be.
+    pub(crate) received_from: Timestamp,
 }
 
 enum Source {
@@ -58,34 +79,37 @@ pub(crate) struct Step {
 }
 
 impl<'a> Scan<'a> {
-    /// A walk over what the filter admits, behind `after`.
+    /// A walk over what the filter admits.
     pub(crate) async fn new(
         hot: &'a dyn HotStore,
         tenant: &'a Tenant,
-        filter: &'a Filter,
-        order: Order,
-        after: Option<EventId>,
-        as_of: Option<Timestamp>,
+        of: ScanOf<'a>,
         now: Timestamp,
     ) -> Result<Scan<'a>> {
-        let range = filter.range().map(|range| match (after, order) {
-            (None, _) => range,
-            (Some(after), Order::Descending) => IdRange { last: after.min(range.last), ..range },
-            (Some(after), Order::Ascending) => IdRange { first: after.max(range.first), ..range },
-        });
-        let range = range.filter(|range| range.first <= range.last);
-        let source = match (range, filter.best_index()) {
-            (None, _) => Source::Index { streams: Vec::new(), after },
-            (Some(range), indexes) if indexes.is_empty() => {
-                let days = days(hot, tenant, range, order, now).await?;
-                Source::Days { days, range, after, at_once: 1 }
-            }
-            (Some(range), indexes) => {
-                let stream = |index| IndexStream { index, range, ids: VecDeque::new(), exhausted: false };
-                Source::Index { streams: indexes.into_iter().map(stream).collect(), after }
-            }
+        let ScanOf { filter, order, range, as_of, late } = of;
+        let indexes = filter.best_index();
+        let source = if indexes.is_empty() {
+            let days = days(hot, tenant, range, order, late, now).await?;
+            Source::Days { days, range, after: None, at_once: 1 }
+        } else {
+            let stream = |index| IndexStream { index, range, ids: VecDeque::new(), exhausted: false };
+            Source::Index { streams: indexes.into_iter().map(stream).collect(), after: None }
         };
-        Ok(Scan { hot, tenant, filter, order, as_of, source, scanned: 0, frontier: after })
+        Ok(Scan { hot, tenant, filter, order, range, as_of, late, source, scanned: 0, frontier: None })
+    }
+
+    /// The ids it is over.
+    pub(crate) fn range(&self) -> IdRange {
+        self.range
+    }
+
+    /// Whether it is over what the log may lack alone.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    fn admits(&self, record: &Record) -> Result<bool> {
+        Ok(is_part(self.as_of, self.late, record) && self.filter.judge(record, None)? != Some(false))
     }
 
     /// How many records it has looked at.
@@ -93,7 +117,7 @@ impl<'a> Scan<'a> {
         self.scanned
     }
 
-    /// Up to where it has looked: the walk can go on behind this id.
+    /// Up to where it has looked: it goes on behind this id. `None` before the first step.
     pub(crate) fn frontier(&self) -> Option<EventId> {
         self.frontier
     }
@@ -103,7 +127,8 @@ impl<'a> Scan<'a> {
         match &mut self.source {
             Source::Days { .. } => self.step_days().await,
             Source::Index { .. } => {
-                let only_count = only_count && self.as_of.is_none() && self.filter.is_answered_by_index();
+                let unbounded = self.as_of.is_none() && self.late.is_none();
+                let only_count = only_count && unbounded && self.filter.is_answered_by_index();
                 self.step_index(only_count).await
             }
         }
@@ -136,9 +161,8 @@ impl<'a> Scan<'a> {
                 }
                 self.scanned += 1;
                 (*after, self.frontier) = (Some(record.id), Some(record.id));
-                if self.as_of.is_none_or(|as_of| record.received_at <= as_of)
-                    && self.filter.judge(&record, None)? != Some(false)
-                {
+                let is_part = is_part(self.as_of, self.late, &record);
+                if is_part && self.filter.judge(&record, None)? != Some(false) {
                     admitted.matched += 1;
                     admitted.records.push(record);
                 }
@@ -197,15 +221,19 @@ impl<'a> Scan<'a> {
         records.sort_by(|a, b| in_order(order, &a.id, &b.id));
         let mut admitted = Step::default();
         for record in records {
-            if self.as_of.is_none_or(|as_of| record.received_at <= as_of)
-                && self.filter.judge(&record, None)? != Some(false)
-            {
+            if self.admits(&record)? {
                 admitted.matched += 1;
                 admitted.records.push(record);
             }
         }
         Ok(Some(admitted))
     }
+}
+
+/// Whether a record is part of the listing, its filter aside.
+fn is_part(as_of: Option<Timestamp>, late: Option<Late>, record: &Record) -> bool {
+    as_of.is_none_or(|as_of| record.received_at <= as_of)
+        && late.is_none_or(|late| record.received_at >= late.received_from)
 }
 
 async fn read_day(
@@ -257,19 +285,23 @@ fn within_day(range: IdRange, day: Day) -> Option<IdRange> {
     (first <= last).then_some(IdRange { first, last })
 }
 
-/// The occurred days that can hold records: those the hot store keeps, and those of late arrivals.
+/// The occurred days that can hold records: those the hot store keeps, and those of late arrivals. Of what is not proven to
+/// be in the log, those since it was proven, and those of what arrived late since.
 pub(crate) async fn days(
     hot: &dyn HotStore,
     tenant: &Tenant,
     range: IdRange,
     order: Order,
+    late: Option<Late>,
     now: Timestamp,
 ) -> Result<VecDeque<Day>> {
     let oldest_kept = now.minus_days(tenant.record().hot_days.saturating_add(1)).day();
+    let unproven = late.map_or(Timestamp::default(), |late| late.received_from).day();
     let latest = now.plus_ms(limits::FUTURE_MS_MAX).day();
-    let regular = tenant.created_day().max(oldest_kept).days()..=latest.days();
-    let late = hot.late_days(tenant, None).await?.into_iter().map(|(_, occurred)| occurred);
-    let days: BTreeSet<Day> = regular.map(Day::from_days).chain(late).collect();
+    let regular = tenant.created_day().max(oldest_kept).max(unproven).days()..=latest.days();
+    let arrived = hot.late_days(tenant, None).await?.into_iter();
+    let arrived = arrived.filter(|(received, _)| *received >= unproven).map(|(_, occurred)| occurred);
+    let days: BTreeSet<Day> = regular.map(Day::from_days).chain(arrived).collect();
     let within = days.into_iter().filter(|day| within_day(range, *day).is_some());
     Ok(match order {
         Order::Ascending => within.collect(),

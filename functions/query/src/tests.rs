@@ -19,6 +19,7 @@ use stele::time::Timestamp;
 use stele::tlog::hash::{Hash, LeafIndex};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{ManualClock, SeededRandom};
+use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::contract::refusals;
 use stele_adapters::http::{REQUEST_ID, Request, Response};
 use stele_adapters::memory::MemoryStore;
@@ -82,6 +83,7 @@ impl World {
             policies: store.clone(),
             compaction: errands.clone(),
             tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
+            cold: Arc::new(ColdSearch::new(store.clone(), store.clone(), objects.clone())),
             places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
             keys: store.clone(),
             refusals: store.clone(),

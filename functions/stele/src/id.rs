@@ -93,6 +93,16 @@ impl EventId {
         }
     }
 
+    /// The largest id below this one, if there is one.
+    pub fn previous(self) -> Option<EventId> {
+        let random = ((self.0 >> 64) & 0xfff) << 62 | (self.0 & ((1 << 62) - 1));
+        match random.checked_sub(1) {
+            Some(previous) => Some(EventId::new(self.time(), previous)),
+            None if self.time() > Timestamp::default() => Some(EventId::last_at(self.time().minus_ms(1))),
+            None => None,
+        }
+    }
+
     /// When the event occurred.
     pub const fn time(self) -> Timestamp {
         Timestamp::from_ms((self.0 >> 80) as u64)

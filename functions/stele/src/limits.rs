@@ -40,6 +40,24 @@ pub const OFFSET_MAX: usize = 10_000;
 pub const TOTAL_EXACT_MAX: usize = 10_000;
 /// Records one page may look at before it is cut short with a cursor.
 pub const PAGE_SCANNED_MAX: usize = 20_000;
+/// Milliseconds one page, export or count may search before it is cut short.
+pub const SEARCH_MS_MAX: u64 = 8_000;
+/// Milliseconds after which a search that has not got any further is given up.
+pub const SEARCH_STUCK_MS_MAX: u64 = 20_000;
+/// Bytes one page, export or count may read from the log before it is cut short.
+pub const SEARCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Range reads and whole segments under way at once for one search.
+pub const SEARCH_READS_AT_ONCE: usize = 8;
+/// Different values a count may come across before it is cut short.
+pub const FACET_VALUES_MAX: usize = 100_000;
+/// Values of a facet, unless asked otherwise.
+pub const FACET_LIMIT_DEFAULT: usize = 20;
+/// Values of a facet at the most.
+pub const FACET_LIMIT_MAX: usize = 200;
+/// Intervals of a histogram.
+pub const STATS_INTERVALS_MAX: u64 = 1_100;
+/// Values a histogram is grouped by; the rest is counted together.
+pub const STATS_GROUPS_MAX: usize = 20;
 /// How long a cursor can be used.
 pub const CURSOR_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Events of one answer of the feed, unless asked otherwise; and the most.

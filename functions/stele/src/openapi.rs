@@ -6,7 +6,9 @@
 use crate::access::Scope;
 use crate::error::Code;
 use crate::limits;
-use crate::query::{ExportRequest, FeedRequest, ListRequest, TailRequest};
+use crate::query::{
+    ExportRequest, FACETS, FacetRequest, FeedRequest, ListRequest, StatsRequest, TailRequest,
+};
 use crate::refusal::REFUSED_PARAMETERS;
 use crate::routes::{Endpoint, ROUTES, Route};
 use serde_json::{Map, Value, json};
@@ -46,7 +48,7 @@ fn value() -> Value {
                 "headers": {"Request-Id": {"schema": {"type": "string"}}},
                 "content": {"application/problem+json": {"schema": reference("Problem")}},
             }},
-            "schemas": schemas(),
+            "schemas": all_schemas(),
         },
     })
 }
@@ -82,6 +84,8 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::ListEvents => "listEvents",
         Endpoint::Export => "exportEvents",
         Endpoint::Event => "event",
+        Endpoint::Stats => "eventStats",
+        Endpoint::Facet => "facet",
         Endpoint::Tail => "tailEvents",
         Endpoint::Feed => "feed",
         Endpoint::ParseFilter => "parseFilter",
@@ -115,13 +119,19 @@ fn reference(schema: &str) -> Value {
 fn parameters(route: &Route) -> Vec<Value> {
     let names = route.template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let names = names.map(|name| name.trim_end_matches('+'));
+    let path = |name: &str| match (route.endpoint, name) {
+        (Endpoint::Facet, _) => json!({"type": "string", "enum": FACETS.map(|(name, _)| name)}),
+        _ => json!({"type": "string"}),
+    };
     let mut all: Vec<Value> = names
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": path(name)}))
         .collect();
     let tenant: &[&str] = &["tenant_id", "organization_id"];
     let query: &[&str] = match route.endpoint {
         Endpoint::ListEvents => &ListRequest::PARAMETERS,
         Endpoint::Export => &ExportRequest::PARAMETERS,
+        Endpoint::Stats => &StatsRequest::PARAMETERS,
+        Endpoint::Facet => &FacetRequest::PARAMETERS,
         Endpoint::Feed => &FeedRequest::PARAMETERS,
         Endpoint::Tail => &TailRequest::PARAMETERS,
         Endpoint::Event
@@ -157,6 +167,12 @@ fn parameters(route: &Route) -> Vec<Value> {
         }
         (Endpoint::Checkpoint, "size") => tree_size(name, false, "Of this tree size; without it, the latest"),
         (Endpoint::Checkpoints, "from_size") => tree_size(name, false, "Of this tree size and larger"),
+        (Endpoint::Facet, "limit") => json!({
+            "name": name, "in": "query", "required": false,
+            "description": "Values at the most, the most frequent first",
+            "schema": {"type": "integer", "minimum": 1, "maximum": limits::FACET_LIMIT_MAX,
+                       "default": limits::FACET_LIMIT_DEFAULT},
+        }),
         (Endpoint::Feed, "after") => json!({"name": name, "in": "query", "required": false,
             "description": "Behind the leaf with this index: the `next_after` of the answer before",
             "schema": {"type": "integer", "minimum": 0}}),
@@ -241,6 +257,14 @@ fn query_parameter(name: &str) -> Value {
             json!({"type": "boolean", "default": false}),
             "Of a bundle: also the events in between, so that it can be seen that none was left out",
         ),
+        "interval" => (
+            json!({"type": "string", "enum": ["hour", "day", "month"], "default": "day"}),
+            "The length of a step, in UTC",
+        ),
+        "group_by" => (
+            json!({"type": "string", "enum": FACETS.map(|(name, _)| name)}),
+            "Count apart by the values of a field, the most frequent ones",
+        ),
         "preview" => {
             (json!({"type": "boolean", "default": false}), "Answer what would change, and change nothing")
         }
@@ -307,6 +331,8 @@ fn responses(endpoint: Endpoint) -> Value {
             "application/zip": {"schema": {"type": "string"}},
         }}}),
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
+        Endpoint::Stats => json!({"200": json_of("Steps with events, earliest first", reference("Stats"))}),
+        Endpoint::Facet => json!({"200": json_of("Values, most frequent first", reference("Facet"))}),
         Endpoint::Feed => json!({"200": json_of("Events, in leaf order", reference("FeedPage"))}),
         Endpoint::Tail => json!({"200": json_of("Events, as they were received", reference("TailPage"))}),
         Endpoint::ParseFilter => json!({"200": json_of("The filter, explained", reference("ParsedFilter"))}),
@@ -395,6 +421,88 @@ fn responses(endpoint: Endpoint) -> Value {
         all[class] = json!({"$ref": "#/components/responses/problem"});
     }
     all
+}
+
+fn all_schemas() -> Value {
+    let mut all = schemas();
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, schemas_of_searches()) {
+        all.extend(more);
+    }
+    all
+}
+
+/// What answers say of how far they searched, and counts.
+fn schemas_of_searches() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    json!({
+        "Searched": {
+            "type": "object",
+            "description": "Which occurred times an answer speaks of.",
+            "required": ["from", "to", "complete"],
+            "properties": {
+                "from": time,
+                "to": time,
+                "complete": {"type": "boolean", "description":
+                    "Whether nothing asked for can be missing: false if the search was cut short (a page has a \
+                     `next_cursor` then; counts are exact from `from` on), where files of the archive have expired, and \
+                     while acknowledged events wait in a queue"},
+            },
+        },
+        "Watermarks": {
+            "type": "object",
+            "required": ["accepted", "sealed", "archived", "verified"],
+            "properties": {
+                "accepted": time,
+                "sealed": optional_time,
+                "archived": optional_time,
+                "verified": optional_time,
+            },
+        },
+        "Facet": {
+            "type": "object",
+            "required": ["field", "values", "other", "missing", "total", "distinct", "searched", "watermarks"],
+            "properties": {
+                "field": {"type": "string", "enum": FACETS.map(|(name, _)| name)},
+                "values": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["value", "count"],
+                    "properties": {"value": text, "count": count},
+                }},
+                "other": {"type": "integer", "minimum": 0, "description": "Events with another value"},
+                "missing": {"type": "integer", "minimum": 0, "description": "Events without one"},
+                "total": count,
+                "distinct": {"type": "integer", "minimum": 0, "description": "Different values"},
+                "searched": reference("Searched"),
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "Stats": {
+            "type": "object",
+            "required": ["interval", "buckets", "total", "searched", "watermarks"],
+            "properties": {
+                "interval": {"type": "string", "enum": ["hour", "day", "month"]},
+                "group_by": {"type": "string", "enum": FACETS.map(|(name, _)| name)},
+                "buckets": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["start", "count"],
+                    "properties": {
+                        "start": time,
+                        "count": count,
+                        "groups": {"type": "object", "additionalProperties": count, "description":
+                            "By value, of those that are most frequent over all steps"},
+                        "other": {"type": "integer", "minimum": 0, "description": "Events with another value"},
+                        "missing": {"type": "integer", "minimum": 0, "description": "Events without one"},
+                    },
+                }},
+                "total": count,
+                "searched": reference("Searched"),
+                "watermarks": reference("Watermarks"),
+            },
+        },
+    })
 }
 
 fn schemas() -> Value {
@@ -547,16 +655,7 @@ fn schemas() -> Value {
                 "total_is": {"type": "string", "enum": ["exact", "at_least"]},
                 "limit": count,
                 "offset": count,
-                "searched": {
-                    "type": "object",
-                    "required": ["from", "to", "complete"],
-                    "properties": {
-                        "from": time,
-                        "to": time,
-                        "complete": {"type": "boolean", "description":
-                            "Whether nothing asked for between `from` and `to` can be missing from the page"},
-                    },
-                },
+                "searched": reference("Searched"),
                 "watermarks": reference("Watermarks"),
             },
         },

@@ -21,6 +21,10 @@ pub enum Endpoint {
     ListEvents,
     /// Search, as a file.
     Export,
+    /// How many events when.
+    Stats,
+    /// How often which value of a field comes.
+    Facet,
     /// What was just received.
     Tail,
     /// One event by id.
@@ -139,6 +143,22 @@ pub static ROUTES: &[Route] = {
             Some(EventsRead),
             Query,
             "Search events, as CSV, JSON Lines or a JSON list",
+        ),
+        route(
+            Stats,
+            Method::GET,
+            "/v1/events/stats",
+            Some(EventsRead),
+            Query,
+            "How many events in each hour, day or month",
+        ),
+        route(
+            Facet,
+            Method::GET,
+            "/v1/facets/{field}",
+            Some(EventsRead),
+            Query,
+            "The values of a field, and how often each comes",
         ),
         route(
             Tail,

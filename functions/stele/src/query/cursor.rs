@@ -9,17 +9,19 @@ use crate::id::{EventId, TenantId};
 use crate::limits;
 use crate::ports::Order;
 use crate::time::Timestamp;
+use crate::tlog::hash::TreeSize;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// version ‖ issued at ‖ as of ‖ last id ‖ skip ‖ binding; then the MAC over them.
-const BODY_BYTES: usize = 1 + 8 + 8 + 16 + 4 + 16;
+/// version ‖ issued at ‖ as of ‖ tree size ‖ proven until ‖ last id ‖ skip ‖ binding; then the MAC over them.
+const BODY_BYTES: usize = 1 + 8 + 8 + 8 + 8 + 16 + 4 + 16;
 const MAC_BYTES: usize = 32;
-const VERSION: u8 = 1;
+/// 1 had neither tree size nor proven time: it knew of the hot store alone.
+const VERSION: u8 = 2;
 /// version ‖ issued at ‖ floor ‖ binding ‖ marks; then the MAC over them.
 const TAIL_BYTES: usize = 1 + 8 + 8 + 16;
-const TAIL_VERSION: u8 = 2;
+const TAIL_VERSION: u8 = 128;
 
 /// Where a listing goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,10 @@ pub struct Cursor {
     pub issued_at: Timestamp,
     /// What was received later is not part of the listing.
     pub as_of: Timestamp,
+    /// The log's size when the listing began: later leaves are not looked for in the log, but in the hot store.
+    pub tree_size: TreeSize,
+    /// What was received before was proven to be in that log when the listing began; 0 if nothing was.
+    pub proven_until: Timestamp,
     /// The last id looked at; the page goes on behind it.
     pub last: EventId,
     /// Events still to be left out: what an `offset` asked for and an earlier, short page did not reach.
@@ -70,6 +76,8 @@ impl CursorKey {
         bytes.push(VERSION);
         bytes.extend(cursor.issued_at.ms().to_be_bytes());
         bytes.extend(cursor.as_of.ms().to_be_bytes());
+        bytes.extend(cursor.tree_size.to_u64().to_be_bytes());
+        bytes.extend(cursor.proven_until.ms().to_be_bytes());
         bytes.extend(cursor.last.to_u128().to_be_bytes());
         bytes.extend(cursor.skip.to_be_bytes());
         bytes.extend(self.binding);
@@ -98,8 +106,7 @@ impl CursorKey {
             body[at..at + len].iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte))
         };
         let issued_at = Timestamp::from_ms(number(1, 8) as u64);
-        let random = number(17, 16);
-        let last = uuid_of(random).ok_or_else(bad)?;
+        let last = uuid_of(number(33, 16)).ok_or_else(bad)?;
         if body[0] != VERSION {
             return Err(bad());
         }
@@ -107,15 +114,17 @@ impl CursorKey {
             let detail = "the cursor is older than 24 hours: begin again without it";
             return Err(Error::new(Code::BadCursor, detail));
         }
-        if body[37..] != self.binding {
+        if body[53..] != self.binding {
             let detail = "the cursor belongs to a listing with another filter or order";
             return Err(Error::new(Code::CursorMismatch, detail));
         }
         Ok(Cursor {
             issued_at,
             as_of: Timestamp::from_ms(number(9, 8) as u64),
+            tree_size: TreeSize::new(number(17, 8) as u64),
+            proven_until: Timestamp::from_ms(number(25, 8) as u64),
             last,
-            skip: number(33, 4) as u32,
+            skip: number(49, 4) as u32,
         })
     }
 
@@ -199,6 +208,8 @@ mod tests {
         Cursor {
             issued_at: NOW,
             as_of: NOW.minus_ms(7),
+            tree_size: TreeSize::new(77),
+            proven_until: NOW.minus_ms(8),
             last: EventId::new(NOW.minus_ms(9), random),
             skip: 5,
         }
@@ -273,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sealed_cursors_open_and_any_text_is_refused(random: u128, text in "[A-Za-z0-9_-]{0,140}") {
+        fn sealed_cursors_open_and_any_text_is_refused(random: u128, text in "[A-Za-z0-9_-]{0,160}") {
             let key = key("acme", "");
             prop_assert_eq!(key.open(&key.seal(&cursor(random)), NOW).unwrap(), cursor(random));
             prop_assert_eq!(code(&key, &text, NOW), Code::BadCursor);

@@ -15,6 +15,8 @@ mod filter;
 mod sql;
 mod cursor;
 mod request;
+mod counts;
+mod merge;
 mod polls;
 mod explain;
 mod csv;
@@ -23,6 +25,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
+pub use counts::{FACETS, FacetRequest, StatsRequest, Steps, facet_name};
 pub use csv::{CSV_COLUMNS, csv_header, csv_line, csv_row};
 pub use cursor::{Cursor, CursorKey, TailCursor};
 pub use explain::{ParsedFilter, explain};
@@ -30,6 +33,7 @@ pub use expression::{
     Atom, Expression, Field, Interval, Moment, Network, Number, Numbers, Side, State, Test, fold,
 };
 pub use filter::Filter;
+pub use merge::{Merge, Step, nearest_of};
 pub use parse::parse as parse_filter;
 pub use polls::{FeedRequest, TailRequest};
 pub use pruning::{Bounds, Nulls};

@@ -363,7 +363,7 @@ pub(super) fn number(
     }
 }
 
-fn not_one_of(name: &str, value: &str, known: &[&str]) -> Error {
+pub(super) fn not_one_of(name: &str, value: &str, known: &[&str]) -> Error {
     let lower = value.to_lowercase();
     let near = known.iter().find(|k| lower.starts_with(&k[..3]) || k.starts_with(&lower));
     let choices = known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");

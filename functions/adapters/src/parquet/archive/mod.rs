@@ -9,11 +9,13 @@
 
 mod layout;
 mod reader;
+mod search;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use reader::ArchiveFile;
+pub use search::{Hits, Wanted};
 pub use writer::ArchiveWriter;
 
 /// Leaves of an aligned block; no row group crosses one.

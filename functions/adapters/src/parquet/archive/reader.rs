@@ -11,7 +11,7 @@ use super::BLOCK_LEAVES;
 use super::layout::{SCHEMA, texts};
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
@@ -35,10 +35,17 @@ use stele::tlog::range::CompactRange;
 use stele::tlog::tree::RightEdge;
 use stele::{Code, Error, Result};
 
-/// Read from a file's end at first: the footer and the places of pages, for a file of a million leaves.
+/// Read from a file's end at first, at the most: the footer and the places of pages, for a file of a million leaves.
 const TAIL_BYTES: u64 = 108 * 1024;
+/// Of these the part that every file has, and that of each row group.
+const TAIL_FILE_BYTES: u64 = 8 * 1024;
+const TAIL_GROUP_BYTES: u64 = 3_400;
+/// Bytes of a row group of a block of leaves, at least: by them the end of a file tells how many it has.
+const GROUP_BYTES_MIN: u64 = 4_000_000;
 /// Ranges with so little between them are read at once.
 const GAP_BYTES: u64 = 16 * 1024;
+/// Ranges of one file under way at once.
+const RANGES_AT_ONCE: usize = 8;
 /// Row groups worked off side by side when a file is verified: memory holds as many.
 const GROUPS_AT_ONCE: usize = 4;
 /// Rows decoded at once.
@@ -50,22 +57,22 @@ pub struct ArchiveFile {
     key: ObjectKey,
     version: String,
     bytes: u64,
-    tail: Held,
-    metadata: Arc<ParquetMetaData>,
-    header: ArchiveHeader,
+    pub(super) tail: Held,
+    pub(super) metadata: Arc<ParquetMetaData>,
+    pub(super) header: ArchiveHeader,
     /// Index of the first leaf of each row group.
-    firsts: Vec<u64>,
+    pub(super) firsts: Vec<u64>,
 }
 
 /// Bytes of the file that were read, and where they begin.
 #[derive(Clone)]
-struct Held {
+pub(super) struct Held {
     start: u64,
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 impl Held {
-    fn slice(&self, range: &Range<u64>) -> Option<Bytes> {
+    pub(super) fn slice(&self, range: &Range<u64>) -> Option<Bytes> {
         let start = usize::try_from(range.start.checked_sub(self.start)?).ok()?;
         let end = usize::try_from(range.end.checked_sub(self.start)?).ok()?;
         (start <= end && end <= self.bytes.len()).then(|| self.bytes.slice(start..end))
@@ -85,7 +92,8 @@ impl ArchiveFile {
         bytes: u64,
     ) -> Result<ArchiveFile> {
         let source = Source { objects: &*objects, key: &key, version: &version, bytes };
-        let start = bytes.saturating_sub(TAIL_BYTES);
+        let tail = TAIL_FILE_BYTES + (bytes / GROUP_BYTES_MIN + 1) * TAIL_GROUP_BYTES;
+        let start = bytes.saturating_sub(tail.min(TAIL_BYTES));
         let tail = Held { start, bytes: source.read(start..bytes).await? };
         let at = key.as_str();
         let mut decoder = ParquetMetaDataPushDecoder::try_new(bytes)
@@ -420,15 +428,15 @@ impl ArchiveFile {
         Err(Error::corrupt(self.at(), format!("root {expected}"), format!("root {found}")))
     }
 
-    fn at(&self) -> &str {
+    pub(super) fn at(&self) -> &str {
         self.key.as_str()
     }
 
-    fn source(&self) -> Source<'_> {
+    pub(super) fn source(&self) -> Source<'_> {
         Source { objects: &*self.objects, key: &self.key, version: &self.version, bytes: self.bytes }
     }
 
-    fn leaves_of_group(&self, group: usize) -> Range<u64> {
+    pub(super) fn leaves_of_group(&self, group: usize) -> Range<u64> {
         let end = self.firsts.get(group + 1).copied().unwrap_or(self.header.end().to_u64());
         self.firsts[group]..end
     }
@@ -440,7 +448,7 @@ impl ArchiveFile {
     }
 
     /// The least and the greatest `occurred_at` of a row group, as its statistics say.
-    fn occurred_at_of(&self, group: usize) -> Result<(i64, i64)> {
+    pub(super) fn occurred_at_of(&self, group: usize) -> Result<(i64, i64)> {
         let extremes = match self.metadata.row_group(group).column(OCCURRED_AT).statistics() {
             Some(Statistics::Int64(s)) => s.min_opt().copied().zip(s.max_opt().copied()),
             _ => None,
@@ -450,7 +458,7 @@ impl ArchiveFile {
 
     /// Visits columns of a row group's rows, in the file's order. `held` are bytes that were read already. Their number is
     /// checked.
-    async fn rows(
+    pub(super) async fn rows(
         &self,
         group: usize,
         columns: &[usize],
@@ -469,7 +477,7 @@ impl ArchiveFile {
             }
         };
         let metadata = match selection {
-            Some(_) => self.with_pages(group, columns).await?,
+            Some(_) => self.with_pages(group, columns, &[]).await?,
             None => Arc::clone(&self.metadata),
         };
         let build = || -> std::result::Result<ParquetPushDecoder, ParquetError> {
@@ -500,16 +508,25 @@ impl ArchiveFile {
         }
     }
 
-    /// The footer with the places of the pages of some columns of a row group.
-    async fn with_pages(&self, group: usize, columns: &[usize]) -> Result<Arc<ParquetMetaData>> {
+    /// The footer with the places of the pages of some columns of a row group, and for some the least and the greatest value
+    /// of each page.
+    pub(super) async fn with_pages(
+        &self,
+        group: usize,
+        columns: &[usize],
+        extremes: &[usize],
+    ) -> Result<Arc<ParquetMetaData>> {
         let at = self.at();
-        let mask = ColumnChunkMask::row_groups_and_columns([group], columns.iter().copied());
+        let mask =
+            |columns: &[usize]| ColumnChunkMask::row_groups_and_columns([group], columns.iter().copied());
+        let policy = if extremes.is_empty() { PageIndexPolicy::Skip } else { PageIndexPolicy::Optional };
         let mut decoder =
             ParquetMetaDataPushDecoder::try_new_with_metadata(self.bytes, (*self.metadata).clone())
                 .map_err(|e| unreadable(at, e))?
-                .with_column_index_policy(PageIndexPolicy::Skip)
+                .with_column_index_policy(policy)
+                .with_column_index_mask(mask(extremes))
                 .with_offset_index_policy(PageIndexPolicy::Optional)
-                .with_offset_index_mask(mask);
+                .with_offset_index_mask(mask(columns));
         loop {
             match contained(at, || decoder.try_decode().map_err(|e| unreadable(at, e)))? {
                 DecodeResult::Data(metadata) => return Ok(Arc::new(metadata)),
@@ -525,7 +542,7 @@ impl ArchiveFile {
 
 /// Which rows of a row group.
 #[derive(Clone, Copy)]
-enum Rows<'a> {
+pub(super) enum Rows<'a> {
     All,
     /// By rising number.
     These(&'a [usize]),
@@ -594,7 +611,7 @@ impl<'a, T> Slots<'a, T> {
 }
 
 /// The object, by ranges.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     objects: &'a dyn LockedObjects,
     key: &'a ObjectKey,
     version: &'a str,
@@ -603,7 +620,7 @@ struct Source<'a> {
 
 impl Source<'_> {
     /// Exactly these bytes.
-    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         let at = self.key.as_str();
         if range.start > range.end || range.end > self.bytes {
             return Err(Error::corrupt(
@@ -635,10 +652,11 @@ impl Source<'_> {
                 _ => joined.push(range),
             }
         }
-        let mut read = vec![held.clone()];
-        for range in joined {
-            read.push(Held { start: range.start, bytes: self.read(range).await? });
-        }
+        let reads = joined.into_iter().map(|range| async move {
+            Ok::<_, Error>(Held { start: range.start, bytes: self.read(range).await? })
+        });
+        let mut read: Vec<Held> = stream::iter(reads).buffered(RANGES_AT_ONCE).try_collect().await?;
+        read.push(held.clone());
         let slice = |range: &Range<u64>| {
             let found = read.iter().find_map(|held| held.slice(range));
             found.ok_or_else(|| Error::corrupt(self.key.as_str(), "a range", format!("{range:?}")))

@@ -1,0 +1,249 @@
+//! What a search over years of an archive costs: time, ranges, bytes, memory. `tests/search/measure` runs it beside DuckDB; by
+//! itself:
+//!
+//! ```text
+//! stele generate --events 10000000 --tenants 1 --ids --days 1096 | cargo bench -p stele-query --bench search -- make FOLDER
+//! cargo bench -p stele-query --bench search -- ask FOLDER '/v1/events?actor_id=u_1'
+//! ```
+//!
+//! `make` accepts the events on standard input, seals them and writes files of the archive where compaction would. `ask` answers
+//! one request by the function's own handler: nothing is cached when it begins.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints figures")]
+#![allow(clippy::unwrap_used, reason = "a measurement that fails is of no use")]
+
+use bytes::Bytes;
+use std::io::BufRead;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use stele::access::{ApiKey, KeyHash, LogNumber, Scope, Secrets, Tenant, TenantRecord};
+use stele::archive::next_file_end;
+use stele::event::{Draft, Terms};
+use stele::id::TenantId;
+use stele::layout::{self, Object, ObjectKey};
+use stele::ports::{ArchiveIndex, ArchiveObjects, Clock, LockedObjects, Tenants};
+use stele::public_key::{PublishedKeys, SigningSeeds};
+use stele::record::Record;
+use stele::retention::{Class, LifecycleTag};
+use stele::segment::{Head, IndexEntry, SegmentHeader};
+use stele::time::{Day, Timestamp};
+use stele::tlog::checkpoint::Origin;
+use stele::tlog::hash::Hash;
+use stele::tlog::tree::RightEdge;
+use stele_adapters::authenticator::Authenticator;
+use stele_adapters::clock::{ManualClock, SeededRandom, SystemClock};
+use stele_adapters::cold_search::ColdSearch;
+use stele_adapters::folder::LockedFolder;
+use stele_adapters::memory::MemoryStore;
+use stele_adapters::memory_queue::MemoryQueue;
+use stele_adapters::parquet::archive::{ArchiveFile, ArchiveWriter};
+use stele_adapters::parquet::encode_segment;
+use stele_adapters::places::Places;
+use stele_adapters::stored_tree::StoredTree;
+use stele_adapters::tenants::TenantCache;
+use stele_query::Query;
+
+const SEGMENT_LEAVES: usize = 1_000;
+const ORIGIN: &str = "log.example/7c2e";
+const KEY: &str = "reader";
+/// Events after which it says how far it is.
+const PROGRESS: u64 = 500_000;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    // As on Lambda.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["make", folder] => runtime.block_on(make(Path::new(folder))),
+        ["ask", folder, path] => runtime.block_on(ask(Path::new(folder), path)),
+        _ => println!("search: say `make FOLDER` or `ask FOLDER PATH`"),
+    }
+}
+
+/// Segments that wait for their file.
+struct Waiting {
+    entries: Vec<IndexEntry>,
+    segments: Vec<Bytes>,
+}
+
+async fn make(folder: &Path) {
+    let objects = LockedFolder::open(folder, Arc::new(ManualClock::new(Timestamp::default()))).unwrap();
+    let random = SeededRandom::new(5);
+    let (origin, log) = (Origin::parse(ORIGIN).unwrap(), LogNumber(0));
+    let mut edge = RightEdge::empty();
+    let mut archived = (RightEdge::empty(), Timestamp::default());
+    let mut received_max = Timestamp::default();
+    let mut waiting = Waiting { entries: Vec::new(), segments: Vec::new() };
+    let mut records: Vec<Record> = Vec::new();
+    let mut lines = std::io::stdin().lock().lines();
+    let (mut events, mut bytes, mut files, begun) = (0_u64, 0, 0, Instant::now());
+    let mut today: Option<Day> = None;
+    let mut tenant: Option<TenantId> = None;
+    let spool = folder.join("spool.parquet");
+    loop {
+        let record = lines.next().map(|line| accepted(&line.unwrap(), &random));
+        let day = record.as_ref().map(|record| record.received_at.max(received_max).day());
+        let is_over = day != today;
+        tenant = tenant.or_else(|| record.as_ref().map(|record| record.tenant.clone()));
+        if !records.is_empty() && (is_over || records.len() == SEGMENT_LEAVES) {
+            let before = edge.clone();
+            edge.extend(records.iter().map(|record| record.leaf_hash));
+            received_max = records.iter().map(|record| record.received_at).fold(received_max, Timestamp::max);
+            let header = SegmentHeader {
+                origin: origin.clone(),
+                log,
+                before,
+                after: edge.clone(),
+                sealed_at: received_max,
+                received_max,
+                checkpoint_before: String::new(),
+            };
+            let segment = encode_segment(&header, &records).unwrap();
+            let of = stele::segment::Segment { header, records: std::mem::take(&mut records) };
+            waiting.entries.push(of.entry(String::new(), Hash::of(b"")).unwrap());
+            waiting.segments.push(segment);
+        }
+        if is_over {
+            // What compaction would find due at midnight, and at the very end everything.
+            let now = day.map_or(received_max.plus_days(8), Day::start);
+            while let Some(end) = next_file_end(&waiting.entries, now) {
+                let count = waiting.entries.partition_point(|entry| entry.end <= end);
+                let tenant = tenant.clone().unwrap();
+                let _ = std::fs::remove_file(&spool);
+                let mut writer =
+                    ArchiveWriter::create(&spool, &origin, log, archived.0.clone(), archived.1).unwrap();
+                waiting.entries.drain(..count);
+                for segment in waiting.segments.drain(..count) {
+                    writer.append(&tenant, "segment", segment).unwrap();
+                }
+                let (spooled, header) = writer.finish().unwrap();
+                archived = (header.after.clone(), header.running_received_max);
+                bytes += spooled.bytes;
+                files += 1;
+                let key = Object::Archive { tenant, log, month: header.month(), first: header.first() }.key();
+                let until = Timestamp::from_ms(0).plus_days(365);
+                let tag = LifecycleTag::Class(Class::default());
+                objects.put_file_if_absent(&key, &spooled, until, tag).await.unwrap();
+            }
+            today = day;
+        }
+        let Some(record) = record else { break };
+        records.push(record);
+        events += 1;
+        if events.is_multiple_of(PROGRESS) {
+            let rate = events as f64 / begun.elapsed().as_secs_f64();
+            eprintln!("{events} events in {files} files, {bytes} bytes, {rate:.0} events/s");
+        }
+    }
+    let _ = std::fs::remove_file(&spool);
+    println!("{events} events, {files} files, {bytes} bytes");
+}
+
+fn accepted(line: &str, random: &SeededRandom) -> Record {
+    let draft = Draft::parse(line.as_bytes()).unwrap();
+    let tenant = draft.tenant().unwrap().clone();
+    let late = 30 + random.next_u64() % 400;
+    let terms = Terms {
+        tenant: &tenant,
+        key_id: "k7f3a9c2",
+        now: draft.occurred_at().unwrap().plus_ms(late),
+        id_secret: &[7; 32],
+        random: u128::from(random.next_u64()) << 64 | u128::from(random.next_u64()),
+        oldest: None,
+    };
+    draft.accept(&terms).unwrap().record
+}
+
+async fn ask(folder: &Path, path: &str) {
+    let store = Arc::new(MemoryStore::new());
+    let objects = Arc::new(LockedFolder::open_read_only(folder, Arc::new(SystemClock)).unwrap());
+    let first = objects.list(layout::ARCHIVE, None, 1).await.unwrap();
+    let Some(Object::Archive { tenant: id, .. }) = first.first().and_then(|o| ObjectKey::parse(&o.key))
+    else {
+        panic!("no archive in `{}`: `make` one first", folder.display());
+    };
+    let origin = Origin::parse(ORIGIN).unwrap();
+    let record = TenantRecord::new(&id, &origin, Timestamp::default());
+    let tenant = Tenant::on_record(store.create_tenant(&record).await.unwrap()).unwrap();
+    let mut end = None;
+    for object in objects.list(&layout::archive_of(&id, tenant.log()), None, usize::MAX).await.unwrap() {
+        let key = ObjectKey::parse(&object.key).unwrap().key();
+        let shared: Arc<dyn LockedObjects> = objects.clone();
+        let file = ArchiveFile::open(shared, key, object.version.clone(), object.bytes).await.unwrap();
+        let header = file.header().clone();
+        let entry = header.entry(object.bytes, object.version, Hash::of(b""), Class::default());
+        store.put_archived(&tenant, &entry).await.unwrap();
+        end = Some(header);
+    }
+    let end = end.expect("a file");
+    // All of it was forgotten long ago.
+    let clock = Arc::new(ManualClock::new(end.received_max.plus_days(100)));
+    let mut head = Head::empty(clock.now());
+    (head.edge, head.received_max) = (end.after.clone(), end.running_received_max);
+    store.force_head(&tenant, Some(head));
+
+    let secrets = Secrets::new([5; 32]);
+    let key = ApiKey {
+        key_id: KEY.to_owned(),
+        tenant: Some(id.as_str().to_owned()),
+        scopes: Scope::ALL.to_vec(),
+        name: KEY.to_owned(),
+        created_ms: 0,
+        revoked_ms: None,
+    };
+    let authenticator = Authenticator::new(store.clone(), clock.clone()).with_given(KeyHash::of(KEY), key);
+    let tenants = TenantCache::new(store.clone(), clock.clone(), secrets.clone(), "log.example");
+    let cold = Arc::new(ColdSearch::new(store.clone(), store.clone(), objects.clone()));
+    let query = Query {
+        hot: store.clone(),
+        heads: store.clone(),
+        archive: store.clone(),
+        watermarks: store.clone(),
+        policies: store.clone(),
+        compaction: Arc::new(MemoryQueue::new(clock.clone())),
+        tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
+        cold: cold.clone(),
+        places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
+        keys: store.clone(),
+        refusals: store,
+        backlogs: Vec::new(),
+        authenticator: Arc::new(authenticator),
+        tenants: Arc::new(tenants),
+        // A budget is of real time.
+        clock: Arc::new(Running { from: clock.now(), begun: Instant::now() }),
+        random: Arc::new(SeededRandom::new(1)),
+        secrets,
+        public_keys: PublishedKeys::of(&SigningSeeds::one([7; 32]), &[8; 32]),
+        env: "bench".into(),
+    };
+    let request = http::Request::get(path).header("authorization", format!("Bearer {KEY}"));
+    let request = request.body(Bytes::new()).unwrap();
+    let begun = Instant::now();
+    let response = query.handle(request).await;
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    let (bytes, reads) = cold.read();
+    let peak = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().to_owned();
+    let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+    let events = body["events"].as_array().map_or(1, Vec::len);
+    println!(
+        "{}",
+        serde_json::json!({
+            "status": response.status().as_u16(), "ms": ms, "bytes": bytes, "reads": reads, "peak": peak,
+            "events": events, "more": !body["next_cursor"].is_null(), "searched": body["searched"],
+            "total": body["total"],
+        })
+    );
+}
+
+/// The time as it was, going on.
+struct Running {
+    from: Timestamp,
+    begun: Instant,
+}
+
+impl Clock for Running {
+    fn now(&self) -> Timestamp {
+        self.from.plus_ms(self.begun.elapsed().as_millis() as u64)
+    }
+}
