@@ -81,7 +81,7 @@ fn verified(path: &Path, options: &Options) -> Report {
 
 fn request(filter: &[(&str, &str)], covering: bool) -> BundleRequest {
     let filter = filter.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    BundleRequest { filter: filter.collect(), covering }
+    BundleRequest { filter: filter.collect(), covering, ..BundleRequest::default() }
 }
 
 /// A log with an expired file, one that is left, and segments.

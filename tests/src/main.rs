@@ -16,6 +16,8 @@ mod years;
 mod polls;
 mod proofs;
 mod bundles;
+mod exports;
+mod ocsf;
 mod strangers;
 mod spill;
 mod parking;

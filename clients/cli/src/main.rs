@@ -20,6 +20,7 @@ mod hold;
 mod generate;
 mod verify;
 mod bundle;
+mod export;
 mod witness;
 mod rebuild;
 mod archive;
@@ -53,6 +54,7 @@ enum Command {
     Hold(hold::Hold),
     Verify(verify::Verify),
     Bundle(bundle::Bundle),
+    Export(export::Export),
     Witness(witness::Witness),
     Rebuild(rebuild::Rebuild),
     Archive(archive::Archive),
@@ -101,6 +103,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(verdict.exit_code()));
         }
         Command::Bundle(args) => bundle::run(args),
+        Command::Export(args) => export::run(args),
         Command::Witness(args) => witness::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Archive(args) => archive::run(args),
@@ -152,6 +155,9 @@ mod tests {
             "stele verify receipt r.txt --data d",
             "stele verify receipt r.txt --bundle b.zip --receipt-key AA==",
             "stele bundle --tenant org_a --data d --from 2026-05-01 --to 2026-06-01 --actor u1 --covering --out b.zip",
+            "stele export --tenant org_a --format csv --actor u1 --action invoice.* --since last --out e.csv",
+            "stele export --format evidence --covering --from 2026-05-01 --since 12 --out e.zip --url http://h --key k",
+            "stele export --tenant org_a --resume exp_1 --out e.csv",
             "stele witness --listen 127.0.0.1:0 --data w --name w.example/1 --log-name stele.local --public-key AA==",
             "stele rebuild --data d",
             "stele archive --data d --close-today",
@@ -202,6 +208,9 @@ mod tests {
         assert_eq!(refused(&["stele", "doctor", "--data", "d"]), ErrorKind::UnknownArgument);
         assert_eq!(refused(&["stele", "retention", "set", "--class", "400"]), ErrorKind::ValueValidation);
         assert_eq!(refused(&["stele", "hold", "place"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refused(&["stele", "export", "--out", "x"]), ErrorKind::MissingRequiredArgument);
+        let xml = ["stele", "export", "--format", "xml", "--out", "x"];
+        assert_eq!(refused(&xml), ErrorKind::ValueValidation);
         assert_eq!(refused(&["stele", "upload"]), ErrorKind::InvalidSubcommand);
     }
 }

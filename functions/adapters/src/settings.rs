@@ -11,6 +11,8 @@ pub const EVENTS_TABLE: &str = "STELE_EVENTS_TABLE";
 pub const CONTROL_TABLE: &str = "STELE_CONTROL_TABLE";
 /// Bucket of locked objects.
 pub const ARCHIVE_BUCKET: &str = "STELE_ARCHIVE_BUCKET";
+/// Bucket of exported files.
+pub const EXPORT_BUCKET: &str = "STELE_EXPORT_BUCKET";
 /// Function that reads the log for those that may not.
 pub const QUERY_FUNCTION: &str = "STELE_QUERY_FUNCTION";
 /// Queue of what could not be stored at once.
@@ -21,6 +23,8 @@ pub const PARKING_QUEUE_URL: &str = "STELE_PARKING_QUEUE_URL";
 pub const RECONCILIATION_QUEUE_URL: &str = "STELE_RECONCILIATION_QUEUE_URL";
 /// Queue of tenants whose segments are to go into the archive.
 pub const COMPACTION_QUEUE_URL: &str = "STELE_COMPACTION_QUEUE_URL";
+/// Queue of exports that are to be made.
+pub const EXPORT_QUEUE_URL: &str = "STELE_EXPORT_QUEUE_URL";
 /// KMS key that wraps secrets.
 pub const KMS_KEY_ID: &str = "STELE_KMS_KEY_ID";
 /// Name of the logs; their origins are this, a slash and a random id.

@@ -89,6 +89,10 @@ impl Ingest {
             | Endpoint::Stats
             | Endpoint::Facet
             | Endpoint::Export
+            | Endpoint::CreateExport
+            | Endpoint::Exports
+            | Endpoint::ExportJob
+            | Endpoint::ExportFile
             | Endpoint::Event
             | Endpoint::Tail
             | Endpoint::Feed

@@ -3,6 +3,7 @@
 
 use crate::Query;
 use crate::listing::Watermarks;
+use crate::search::Found;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -240,7 +241,8 @@ impl Query {
                 candidates.push(record);
             }
         }
-        let mut placed = self.placed(tenant, candidates).await?.records;
+        let found = candidates.into_iter().map(|record| Found { record, leaf_index: None }).collect();
+        let mut placed = self.placed(tenant, found).await?.records;
         if filter.needs_state() {
             let mut admitted = Vec::with_capacity(placed.len());
             for (record, integrity) in placed {

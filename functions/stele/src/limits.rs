@@ -84,6 +84,19 @@ pub const EXPORT_EVENTS_MAX: usize = 10_000;
 /// Bytes of a synchronous export.
 pub const EXPORT_BYTES_MAX: usize = 5 * 1024 * 1024;
 
+/// How long a worker has an export to itself, from when it last said how far it is.
+pub const EXPORT_LEASE_MS: u64 = 5 * 60 * 1000;
+/// How often an export is begun before it is given up.
+pub const EXPORT_ATTEMPTS_MAX: u32 = 5;
+/// Bytes of an exported file: what S3 takes in one request.
+pub const EXPORT_FILE_BYTES_MAX: u64 = 5 << 30;
+/// Days an exported file is kept.
+pub const EXPORT_KEPT_DAYS: u32 = 7;
+/// Seconds a link to an exported file is good for.
+pub const EXPORT_LINK_SECONDS: u32 = 15 * 60;
+/// Exports of a page at the most.
+pub const EXPORTS_LIMIT_MAX: usize = 100;
+
 /// Bytes of a message of a queue: SQS's limit when its size attribute is left alone.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Refusals of a page, unless asked otherwise; and the most.

@@ -5,6 +5,7 @@
 
 use crate::access::Scope;
 use crate::error::Code;
+use crate::export::Format;
 use crate::limits;
 use crate::query::{
     ExportRequest, FACETS, FacetRequest, FeedRequest, ListRequest, StatsRequest, TailRequest,
@@ -83,6 +84,10 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::Validate => "validateEvent",
         Endpoint::ListEvents => "listEvents",
         Endpoint::Export => "exportEvents",
+        Endpoint::CreateExport => "createExport",
+        Endpoint::Exports => "exports",
+        Endpoint::ExportJob => "export",
+        Endpoint::ExportFile => "exportFile",
         Endpoint::Event => "event",
         Endpoint::Stats => "eventStats",
         Endpoint::Facet => "facet",
@@ -134,8 +139,11 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::Facet => &FacetRequest::PARAMETERS,
         Endpoint::Feed => &FeedRequest::PARAMETERS,
         Endpoint::Tail => &TailRequest::PARAMETERS,
+        Endpoint::Exports => &["tenant_id", "organization_id", "limit", "cursor"],
         Endpoint::Event
         | Endpoint::ParseFilter
+        | Endpoint::ExportJob
+        | Endpoint::ExportFile
         | Endpoint::Usage
         | Endpoint::Tile
         | Endpoint::LogKeys
@@ -154,6 +162,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::SendEvent
         | Endpoint::SendBatch
         | Endpoint::Validate
+        | Endpoint::CreateExport
         | Endpoint::PlaceHold
         | Endpoint::CreateApiKey
         | Endpoint::RevokeApiKey
@@ -187,6 +196,11 @@ fn parameters(route: &Route) -> Vec<Value> {
             ("Idempotency-Key", "Makes a repeated request answer with the first one's event, for 24 hours"),
             ("Prefer", "`respond-async` (RFC 7240): answer before the event is in the hot store"),
         ],
+        Endpoint::CreateExport => &[(
+            "Idempotency-Key",
+            "Makes a repeated request answer with the first one's export, for 24 hours",
+        )],
+        Endpoint::ExportFile => &[("Range", "`bytes=<first>-`: the rest of the file (RFC 9110)")],
         Endpoint::PlaceHold => &[(
             "Idempotency-Key",
             "Makes a repeated request answer with the first one's hold; without it each request places one",
@@ -251,7 +265,7 @@ fn query_parameter(name: &str) -> Value {
         "cursor" => (text, "The `next_cursor` of the page before"),
         "format" => (
             json!({"type": "string", "enum": ["csv", "jsonl", "json", "evidence"], "default": "json"}),
-            "Of the file; `evidence` is a bundle that proves what is in it, and needs `proofs:read` too",
+            "Of the file; `evidence` is a bundle that proves what is in it, and needs `exports:write` and `proofs:read` too",
         ),
         "covering" => (
             json!({"type": "boolean", "default": false}),
@@ -300,6 +314,7 @@ fn body(endpoint: Endpoint) -> Option<Value> {
             "properties": {"q": {"type": "string", "description": "A filter in the filter language"}},
         }}}),
         Endpoint::SetRetention => json!({"application/json": {"schema": reference("NewRetention")}}),
+        Endpoint::CreateExport => json!({"application/json": {"schema": reference("NewExport")}}),
         Endpoint::PlaceHold => json!({"application/json": {"schema": reference("NewLegalHold")}}),
         Endpoint::CreateApiKey => json!({"application/json": {"schema": reference("NewApiKey")}}),
         _ => return None,
@@ -330,6 +345,24 @@ fn responses(endpoint: Endpoint) -> Value {
             "text/csv": {"schema": {"type": "string"}},
             "application/zip": {"schema": {"type": "string"}},
         }}}),
+        Endpoint::CreateExport => json!({
+            "202": json_of("It is queued; `Location` says where to ask how far it is", reference("Export")),
+            "200": json_of("It was asked for before, with this `Idempotency-Key`", reference("Export")),
+        }),
+        Endpoint::Exports => json!({"200": json_of("Exports, latest first", json!({
+            "type": "object",
+            "required": ["exports", "next_cursor"],
+            "properties": {
+                "exports": {"type": "array", "items": reference("Export")},
+                "next_cursor": {"type": ["string", "null"], "description": "`null` at the end"},
+            },
+        }))}),
+        Endpoint::ExportJob => json!({"200": json_of("The export", reference("Export"))}),
+        Endpoint::ExportFile => json!({
+            "200": {"description": "The file", "content": {"application/octet-stream": {"schema": text}}},
+            "206": {"description": "The rest of it", "content": {"application/octet-stream": {"schema": text}}},
+            "307": {"description": "The file is at `Location`, for a while, and without an API key"},
+        }),
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
         Endpoint::Stats => json!({"200": json_of("Steps with events, earliest first", reference("Stats"))}),
         Endpoint::Facet => json!({"200": json_of("Values, most frequent first", reference("Facet"))}),
@@ -506,6 +539,99 @@ fn schemas_of_searches() -> Value {
 }
 
 fn schemas() -> Value {
+    let mut all = schemas_of_the_log();
+    if let (Value::Object(all), Value::Object(exports)) = (&mut all, schemas_of_exports()) {
+        all.extend(exports);
+    }
+    all
+}
+
+fn schemas_of_exports() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    let formats: Vec<_> = Format::ALL.iter().map(|format| format.as_str()).collect();
+    let formats = json!({"type": "string", "enum": formats});
+    json!({
+        "NewExport": {
+            "type": "object",
+            "required": ["format"],
+            "additionalProperties": false,
+            "properties": {
+                "tenant_id": {"type": ["string", "null"], "description": "A key bound to one implies it"},
+                "format": formats,
+                "filter": {
+                    "type": ["object", "null"],
+                    "description": "The filters of `GET /v1/events` by their names, each a text or a list of texts",
+                    "additionalProperties": {"oneOf": [text, {"type": "array", "items": text, "minItems": 1}]},
+                },
+                "covering": {"type": ["boolean", "null"], "description":
+                    "Of evidence: also the events in between, so that it can be seen that none was left out"},
+                "since": {
+                    "description": "Where it begins: `last` is where the last finished export of the same filter and format \
+                                    ended, a number is a leaf index; without it, the beginning of the log",
+                    "oneOf": [{"const": "last"}, count, {"type": "null"}],
+                },
+            },
+        },
+        "Export": {
+            "type": "object",
+            "required": ["id", "tenant_id", "state", "format", "filter", "since", "first", "tree_size", "watermarks",
+                         "created_at", "created_by", "finished_at", "progress", "file", "error"],
+            "properties": {
+                "id": {"type": "string", "pattern": "^exp_"},
+                "tenant_id": text,
+                "state": {"type": "string", "enum": ["queued", "running", "done", "failed"]},
+                "format": formats,
+                "filter": {"type": "object", "additionalProperties": {"type": "array", "items": text}},
+                "covering": {"type": "boolean"},
+                "since": {"oneOf": [{"const": "last"}, count, {"type": "null"}]},
+                "first": {"type": "integer", "minimum": 0, "description": "Leaf index it begins at"},
+                "tree_size": {"type": "integer", "minimum": 0, "description":
+                    "It covers the sealed events below this tree size, which was the log's when it was asked for"},
+                "watermarks": {
+                    "type": "object",
+                    "required": ["accepted", "sealed"],
+                    "properties": {"accepted": time, "sealed": optional_time},
+                },
+                "created_at": time,
+                "created_by": {"type": "string", "description": "The id of the API key"},
+                "finished_at": optional_time,
+                "progress": {
+                    "type": "object",
+                    "required": ["done", "leaves"],
+                    "properties": {"done": count, "leaves": count},
+                },
+                "file": {
+                    "type": ["object", "null"],
+                    "required": ["bytes", "sha256", "events", "first", "end", "expired", "kept_until", "url",
+                                 "url_expires_at"],
+                    "properties": {
+                        "bytes": count,
+                        "sha256": text,
+                        "events": {"type": "integer", "minimum": 0, "description": "Events in it"},
+                        "first": count,
+                        "end": {"type": "integer", "minimum": 0, "description":
+                            "The tree size it ends at: where the next export goes on"},
+                        "expired": {"type": "integer", "minimum": 0, "description": "Leaves in between that had expired"},
+                        "kept_until": time,
+                        "url": {"type": ["string", "null"], "description":
+                            "Where it is. A path of this server's needs the same key; `null` once it is gone"},
+                        "url_expires_at": optional_time,
+                    },
+                },
+                "error": {
+                    "type": ["object", "null"],
+                    "required": ["code", "detail"],
+                    "properties": {"code": text, "detail": text},
+                },
+            },
+        },
+    })
+}
+
+fn schemas_of_the_log() -> Value {
     let text = json!({"type": "string"});
     let time = json!({"type": "string", "format": "date-time"});
     let optional_time = json!({"type": ["string", "null"], "format": "date-time"});

@@ -27,6 +27,14 @@ pub enum Endpoint {
     Facet,
     /// What was just received.
     Tail,
+    /// Ask for an export.
+    CreateExport,
+    /// List exports.
+    Exports,
+    /// One export, how far it is, and the way to its file.
+    ExportJob,
+    /// An export's file.
+    ExportFile,
     /// One event by id.
     Event,
     /// Sealed events in leaf order.
@@ -167,6 +175,31 @@ pub static ROUTES: &[Route] = {
             Some(EventsRead),
             Query,
             "Events as they are received, seconds old",
+        ),
+        route(
+            CreateExport,
+            Method::POST,
+            "/v1/exports",
+            Some(ExportsWrite),
+            Query,
+            "Ask for an export of any size",
+        ),
+        route(Exports, Method::GET, "/v1/exports", Some(ExportsWrite), Query, "List exports, latest first"),
+        route(
+            ExportJob,
+            Method::GET,
+            "/v1/exports/{id}",
+            Some(ExportsWrite),
+            Query,
+            "One export, how far it is, and a link to its file",
+        ),
+        route(
+            ExportFile,
+            Method::GET,
+            "/v1/exports/{id}/file",
+            Some(ExportsWrite),
+            Query,
+            "The file of an export, or a redirection to it",
         ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(

@@ -208,7 +208,7 @@ impl Checking {
         if !seen.ids.insert(record.id.to_u128()) {
             find(log, Check::DuplicateId, at(), "an id that is there once", record.id);
         }
-        let matches = self.filter.matches(record)?;
+        let matches = self.info.request.spans(row.index) && self.filter.matches(record)?;
         if matches != row.matches {
             let (expected, found) = (format!("`matches` {matches}, by the filter"), row.matches);
             find(log, Check::Filter, at(), expected, found);

@@ -9,6 +9,7 @@
 //! Parquet's page checksums are not written: the library can't, and the hashes above cover more.
 
 mod header;
+pub mod rows;
 pub mod archive;
 #[cfg(test)]
 mod sample;
@@ -189,13 +190,13 @@ pub fn encode_segment(header: &SegmentHeader, records: &[Record]) -> Result<Byte
         ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&ARROW_SCHEMA), options).map_err(failed)?;
     for (records, number) in records.chunks(BATCH_ROWS).zip(0..) {
         let first = first.to_u64() + number * BATCH_ROWS as u64;
-        writer.write(&batch(first, records)?).map_err(failed)?;
+        writer.write(&batch(first.., records)?).map_err(failed)?;
     }
     writer.into_inner().map(Bytes::from).map_err(failed)
 }
 
-/// Records as columns.
-fn batch(first: u64, records: &[Record]) -> Result<RecordBatch> {
+/// Records as columns, with their leaf indexes.
+fn batch(indexes: impl IntoIterator<Item = u64>, records: &[Record]) -> Result<RecordBatch> {
     let leaf_bytes = records.iter().map(|record| record.leaf.as_bytes().len()).sum();
     let mut leaves = BinaryBuilder::with_capacity(records.len(), leaf_bytes);
     let mut ids = StringBuilder::with_capacity(records.len(), records.len() * 36);
@@ -210,7 +211,8 @@ fn batch(first: u64, records: &[Record]) -> Result<RecordBatch> {
         }
     }
     // No leaf index and no time is beyond 2^63.
-    let indexes = Int64Array::from_iter_values((first..).take(records.len()).map(|index| index as i64));
+    let indexes =
+        Int64Array::from_iter_values(indexes.into_iter().take(records.len()).map(|index| index as i64));
     let times = |of: fn(&Record) -> Timestamp| {
         let times = records.iter().map(|record| of(record).ms() as i64);
         TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC")

@@ -19,4 +19,4 @@ pub use search::{Hits, Wanted};
 pub use writer::ArchiveWriter;
 
 /// Leaves of an aligned block; no row group crosses one.
-const BLOCK_LEAVES: u64 = 1 << 15;
+pub const BLOCK_LEAVES: u64 = 1 << 15;
