@@ -226,9 +226,8 @@ const TEXTS: [&str; 14] = [
     "5",
 ];
 
-/// A filter of up to four terms, some of them negated, some in brackets.
+/// First each term alone and negated; then filters of up to four, some of them negated, some in brackets.
 fn filter(dice: &Dice, n: usize) -> String {
-    // Each term once alone, each once negated.
     let term = |dice: &Dice| match dice.below(6) {
         0 => (*dice.one(&TEXTS)).to_owned(),
         _ => (*dice.one(&TERMS)).to_owned(),
@@ -310,4 +309,27 @@ fn sql_over_the_archive_answers_what_the_filter_admits() {
         sizes.insert(expected.len());
     }
     assert!(sizes.len() > 60, "the filters hardly differ: {sizes:?}");
+}
+
+#[test]
+fn every_filter_of_the_documentation_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let (readme, page) = (read("README.md"), read("functions/query/FILTERS.md"));
+    let mut filters: Vec<&str> =
+        readme.split("--q '").skip(1).map(|rest| rest.split('\'').next().unwrap()).collect();
+    assert!(filters.len() >= 3, "{filters:?}");
+    filters.push(page.split("```\n").nth(1).unwrap().trim());
+    // Code in the page that has a colon is a term, unless it is a name, a part of JSON or an address.
+    let spans = page.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
+    filters.extend(spans.filter(|span| {
+        span.split_once(':').is_some_and(|(field, _)| {
+            let field = field.trim_start_matches(['-', '(']);
+            ["metadata", "changes", "is", "time"].contains(&field.split('.').next().unwrap_or_default())
+        })
+    }));
+    for filter in &filters {
+        parse_filter(filter).unwrap_or_else(|e| panic!("`{filter}`: {e}"));
+    }
+    assert!(filters.len() >= 6, "{filters:?}");
 }

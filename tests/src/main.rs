@@ -13,6 +13,7 @@ mod simulate;
 mod faults;
 mod archiving;
 mod years;
+mod polls;
 mod proofs;
 mod bundles;
 mod exports;

@@ -26,7 +26,7 @@ mod samples;
 mod tests;
 
 pub use counts::{FACETS, FacetRequest, StatsRequest, Steps, facet_name};
-pub use csv::{CSV_COLUMNS, csv_header, csv_row};
+pub use csv::{CSV_COLUMNS, csv_header, csv_line, csv_row};
 pub use cursor::{Cursor, CursorKey, TailCursor};
 pub use explain::{ParsedFilter, explain};
 pub use expression::{
