@@ -15,7 +15,7 @@ use stele::time::Timestamp;
 use stele_adapters::clock::SeededRandom;
 
 const EVENTS: usize = 600;
-const FILTERS: usize = 400;
+const FILTERS: usize = 300;
 const SEED: u64 = 20_260_501;
 
 /// Numbers that follow from a seed.
