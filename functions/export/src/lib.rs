@@ -258,7 +258,8 @@ impl Work<'_> {
             self.tenant.id(),
             self.tenant.log(),
             &request,
-            exporter.clock.now(),
+            // Times the filter counts from now count from when it was asked for.
+            Timestamp::from_ms(self.export.created_ms),
             checkpoint.as_deref(),
             Some(limits),
             spool.path(),

@@ -4,7 +4,7 @@ use crate::file::{Spool, Writer, too_large};
 use crate::{Stop, Work};
 use stele::bundle::BundleRequest;
 use stele::error::Kind;
-use stele::export::ExportedFile;
+use stele::export::{Export, ExportedFile};
 use stele::limits;
 use stele::ports::Spooled;
 use stele::query::Filter;
@@ -18,8 +18,7 @@ use stele_adapters::sealed::{Part, SealedLeaves};
 impl Work<'_> {
     pub(crate) async fn rows(&mut self, spool: &Spool) -> std::result::Result<(ExportedFile, Spooled), Stop> {
         let (first, end) = (self.export.first, self.export.end);
-        let asked_at = Timestamp::from_ms(self.export.created_ms);
-        let filter = filter(&self.export.selection.filter, asked_at)?;
+        let filter = filter(&self.export)?;
         let sealed = SealedLeaves {
             heads: self.exporter.heads.clone(),
             archive: self.exporter.archive.clone(),
@@ -79,7 +78,8 @@ impl Work<'_> {
     }
 }
 
-/// The filter, which was read when the export was asked for; what it says of days ago counts from then.
-fn filter(pairs: &[(String, String)], asked_at: Timestamp) -> stele::Result<Filter> {
-    BundleRequest { filter: pairs.to_vec(), ..BundleRequest::default() }.filter(asked_at)
+/// The filter as it was when the export was asked for: times it counts from now count from then.
+fn filter(export: &Export) -> stele::Result<Filter> {
+    let filter = export.selection.filter.clone();
+    BundleRequest { filter, ..BundleRequest::default() }.filter(Timestamp::from_ms(export.created_ms))
 }

@@ -458,8 +458,10 @@ fn responses(endpoint: Endpoint) -> Value {
 
 fn all_schemas() -> Value {
     let mut all = schemas();
-    if let (Value::Object(all), Value::Object(more)) = (&mut all, schemas_of_searches()) {
-        all.extend(more);
+    for more in [schemas_of_searches(), schemas_of_exports()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+            all.extend(more);
+        }
     }
     all
 }
@@ -536,14 +538,6 @@ fn schemas_of_searches() -> Value {
             },
         },
     })
-}
-
-fn schemas() -> Value {
-    let mut all = schemas_of_the_log();
-    if let (Value::Object(all), Value::Object(exports)) = (&mut all, schemas_of_exports()) {
-        all.extend(exports);
-    }
-    all
 }
 
 fn schemas_of_exports() -> Value {
@@ -631,7 +625,7 @@ fn schemas_of_exports() -> Value {
     })
 }
 
-fn schemas_of_the_log() -> Value {
+fn schemas() -> Value {
     let text = json!({"type": "string"});
     let time = json!({"type": "string", "format": "date-time"});
     let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
