@@ -5,10 +5,11 @@ use crate::shared_data;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -379,6 +380,74 @@ fn retention_is_previewed_before_it_is_changed_and_holds_are_placed_and_released
     assert!(code == Some(0) && text.contains("released for good"), "{text}");
     let (code, text) = asked(&stele, &["hold", "release", "hold_0", "--tenant", "org_a"]);
     assert!(code == Some(1) && text.contains("not_found"), "{text}");
+}
+
+#[test]
+fn events_are_queried_in_every_form_and_followed_across_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let stele = process::start(folder.path());
+    let send = |base: &str, n: usize, more: &str| {
+        let event =
+            format!(r#"{{"tenant_id":"org_a","actor":{{"id":"u{n}"}},"action":"user.created"{more}}}"#);
+        let (status, body) = Client::new().post(&format!("{base}/v1/events"), None, &event).unwrap();
+        assert_eq!(status, 201, "{body}");
+        body["id"].as_str().unwrap().to_owned()
+    };
+    let ids: Vec<String> = (0..5).map(|n| send(&stele.base, n, r#","metadata":{"plan":"=1+1"}"#)).collect();
+    let denied = send(&stele.base, 7, r#","outcome":"denied","reason":"not hers""#);
+    let query = |more: &[&str]| asked(&stele, &[&["query", "--tenant", "org_a"], more].concat());
+
+    let (code, text) = query(&["--q", "outcome:denied", "--tz", "+02:00"]);
+    assert!(code == Some(0) && text.contains(&denied) && text.contains("+02:00"), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let (_, text) = query(&["--all", "--format", "json", "--order", "asc"]);
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let first: Vec<&str> =
+        all.as_array().unwrap().iter().take(5).map(|e| e["id"].as_str().unwrap()).collect();
+    assert_eq!(first, ids);
+    let (_, text) = query(&["--format", "csv", "--actor", "u3"]);
+    assert!(text.starts_with("id,occurred_at,") && text.contains(r#""{""plan"":""=1+1""}""#), "{text}");
+    let (_, text) = query(&["--format", "json", "--actor", "nobody"]);
+    assert_eq!(text, "[]\n");
+    let (code, text) = query(&["--q", "outcome:denied actr:u1"]);
+    assert!(
+        code == Some(1) && text.contains("                 ^") && text.contains("did you mean `actor`?"),
+        "{text}"
+    );
+    let (code, text) = query(&["--explain", "--q", "changes./plan:pro", "--actor", "u1"]);
+    assert!(
+        code == Some(0) && text.contains("index: actor u1") && text.contains("WHERE tenant_id = ?"),
+        "{text}"
+    );
+    assert!(text.contains("actor.id:u1 changes./plan:pro"), "{text}");
+
+    // Followed, while the server goes away and comes back.
+    let once = asked(&stele, &["tail", "--tenant", "org_a", "--once", "--limit", "3", "--tz", "utc"]).1;
+    assert!(once.lines().count() == 3 && once.contains("u7") && once.contains("denied  not hers"), "{once}");
+    let port = stele.base.rsplit(':').next().unwrap().to_owned();
+    let mut tail =
+        process::command(["tail", "--tenant", "org_a", "--json", "--limit", "1", "--url", &stele.base]);
+    let mut tail =
+        tail.args(["--key", process::KEY]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let (sender, followed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+    let next = || -> Value {
+        let line = followed.recv_timeout(std::time::Duration::from_secs(30)).expect("an event is shown");
+        serde_json::from_str(&line).unwrap()
+    };
+    assert_eq!(next()["id"], *denied);
+    let fresh = send(&stele.base, 8, "");
+    assert_eq!(next()["id"], *fresh);
+    assert!(stele.stop().success());
+    let mut dev =
+        process::command(["dev", "--listen", &format!("127.0.0.1:{port}"), "--key", process::KEY, "--data"]);
+    dev.arg(folder.path());
+    let stele = process::start_as(dev);
+    let later = send(&stele.base, 9, "");
+    assert_eq!(next()["id"], *later, "nothing is shown twice");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }
 
 #[test]

@@ -109,11 +109,10 @@ impl World {
         let tenant = self.tenant(tenant);
         let mut records = std::collections::BTreeMap::new();
         for file in self.archive_files(&tenant).await {
-            let mut visit = |first: stele::tlog::hash::LeafIndex, found: &[stele::record::Record]| {
-                records.extend((first.to_u64()..).zip(found.iter().cloned()));
-                Ok(())
+            let mut visit = |index: stele::tlog::hash::LeafIndex, record: &stele::record::Record| {
+                records.insert(index.to_u64(), record.clone());
             };
-            file.verify(tenant.id(), &mut visit).await.unwrap();
+            crate::world::verified(&file, tenant.id(), &mut visit).await.unwrap();
         }
         for (index, id) in crate::world::leaves_of(self, tenant.id().as_str()).await {
             if let std::collections::btree_map::Entry::Vacant(place) = records.entry(index.to_u64()) {

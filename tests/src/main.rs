@@ -13,6 +13,7 @@ mod simulate;
 mod faults;
 mod archiving;
 mod years;
+mod polls;
 mod proofs;
 mod bundles;
 mod exports;
@@ -36,6 +37,7 @@ mod json_suite;
 
 mod aws;
 mod readers;
+mod filters;
 mod process;
 mod witness;
 mod kill;

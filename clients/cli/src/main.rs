@@ -10,7 +10,10 @@ mod items;
 mod import;
 mod dev;
 mod send;
+mod zone;
+mod filters;
 mod query;
+mod tail;
 mod keys;
 mod retention;
 mod hold;
@@ -44,6 +47,7 @@ enum Command {
     Send(send::Send),
     Import(import::Import),
     Query(query::Query),
+    Tail(tail::Tail),
     Checkpoint(query::Checkpoint),
     Keys(keys::Keys),
     Retention(retention::Retention),
@@ -88,6 +92,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Send(args) => send::run(args),
         Command::Import(args) => import::run(args),
         Command::Query(args) => query::run(args),
+        Command::Tail(args) => tail::run(args),
         Command::Checkpoint(args) => query::checkpoint(args),
         Command::Keys(args) => keys::run(args),
         Command::Retention(args) => return retention::run(args),
@@ -170,6 +175,9 @@ mod tests {
             "stele hold list --tenant org_a --state in_force",
             "stele hold release hold_1 --tenant org_a",
             "stele query --tenant org_a --actor u1 --action invoice.* --limit 10 --json",
+            "stele query --q -action:a.b --outcome denied --ip 1.2.3.4 --all --format csv --tz local --order asc",
+            "stele query --resource-type t --resource r --actor-name A --search s --tz -05:00 --explain",
+            "stele tail --q is:sealed --tz +02:00 --limit 5 --json --once",
             "stele openapi",
             "stele cost --events-per-day 1000000 --avg-bytes 750 --retention 365 --tenants 9 --batch 100 --json",
         ] {

@@ -46,8 +46,9 @@ impl Work<'_> {
                     Some(Part::Leaves(from, leaves)) => {
                         for (leaf, index) in leaves.into_iter().zip(from.to_u64()..) {
                             let record = Record::from_leaf(leaf)?;
-                            if filter.matches(&record)? {
-                                writer.push(LeafIndex::new(index), record, self.integrity(index))?;
+                            let integrity = self.integrity(index);
+                            if filter.judge(&record, Some(integrity.into()))? == Some(true) {
+                                writer.push(LeafIndex::new(index), record, integrity)?;
                             }
                         }
                     }

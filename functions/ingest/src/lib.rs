@@ -94,6 +94,8 @@ impl Ingest {
             | Endpoint::ExportJob
             | Endpoint::ExportFile
             | Endpoint::Event
+            | Endpoint::Tail
+            | Endpoint::Feed
             | Endpoint::ParseFilter
             | Endpoint::Refused
             | Endpoint::Usage

@@ -91,14 +91,16 @@ impl Query {
         request: &ExportRequest,
     ) -> Result<Response> {
         may_export_evidence(grant)?;
-        let none = || Error::new(Code::NotFound, "no sealed event matches");
-        let tenant = self.tenant(grant, parameters).await?.ok_or_else(none)?;
-        let head = self.heads.head(&tenant).await?.ok_or_else(none)?;
         let bundle = BundleRequest {
             filter: filters(parameters),
             covering: request.covering,
             ..BundleRequest::default()
         };
+        // Not every filter can be answered by a bundle.
+        bundle.filter(self.clock.now())?;
+        let none = || Error::new(Code::NotFound, "no sealed event matches");
+        let tenant = self.tenant(grant, parameters).await?.ok_or_else(none)?;
+        let head = self.heads.head(&tenant).await?.ok_or_else(none)?;
         let mut name = [0; 16];
         self.random.fill(&mut name);
         let path = std::env::temp_dir().join(format!("stele-bundle-{:032x}.zip", u128::from_be_bytes(name)));

@@ -8,6 +8,8 @@ mod search;
 mod listing;
 mod counts;
 mod filter;
+mod feed;
+mod tail;
 mod log;
 mod proofs;
 mod body;
@@ -141,6 +143,8 @@ impl Query {
             Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
             Endpoint::Stats => self.stats(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Facet => self.facet(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::Feed => self.feed(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Tail => self.tail(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::ParseFilter => self.parse_filter(&self.granted(route, parts).await?, &parameters, body),
             Endpoint::Refused => self.refused(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,

@@ -63,15 +63,15 @@ impl Searched {
 #[derive(Serialize)]
 pub(crate) struct Watermarks {
     #[serde(serialize_with = "time")]
-    accepted: Timestamp,
+    pub(crate) accepted: Timestamp,
     #[serde(serialize_with = "optional_time")]
-    sealed: Option<Timestamp>,
+    pub(crate) sealed: Option<Timestamp>,
     /// What was received until then is in the archive.
     #[serde(serialize_with = "optional_time")]
-    archived: Option<Timestamp>,
+    pub(crate) archived: Option<Timestamp>,
     /// What was received before is proven to be in the log.
     #[serde(serialize_with = "optional_time")]
-    verified: Option<Timestamp>,
+    pub(crate) verified: Option<Timestamp>,
 }
 
 impl Watermarks {
@@ -292,10 +292,16 @@ impl Query {
     ) -> Result<Searched> {
         let filter = &request.filter;
         let begun = cursor.map(|cursor| cursor.last.time());
-        let stopped = next.map(EventId::time);
-        let (first, last) = match request.order {
-            Order::Descending => (stopped, begun),
-            Order::Ascending => (begun, stopped),
+        // A full page ends with its last event; a short one before the first id that was not looked at, whose millisecond may be
+        // half looked at.
+        let stopped = if found.more { next } else { found.frontier }.map(EventId::time);
+        let (first, end) = match (request.order, found.more) {
+            (Order::Descending, true) => (stopped, begun.map(|begun| begun.plus_ms(1))),
+            (Order::Descending, false) => {
+                (stopped.map(|stopped| stopped.plus_ms(1)), begun.map(|begun| begun.plus_ms(1)))
+            }
+            (Order::Ascending, true) => (begun, stopped.map(|stopped| stopped.plus_ms(1))),
+            (Order::Ascending, false) => (begun, stopped),
         };
         let from = match (first, filter.from()) {
             (Some(first), from) => from.map_or(first, |from| from.max(first)),
@@ -306,7 +312,7 @@ impl Query {
             }
         };
         let to = filter.to().unwrap_or_else(|| as_of.plus_ms(limits::FUTURE_MS_MAX));
-        let to = last.map_or(to, |last| to.min(last.plus_ms(1)));
+        let to = end.map_or(to, |end| to.min(end));
         Ok(Searched { from, to, complete: !found.gone && (found.ended || found.more) })
     }
 

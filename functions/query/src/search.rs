@@ -25,8 +25,8 @@ use stele_adapters::cold_search::{Holder, unless_gone};
 use stele_adapters::parquet::archive::{ArchiveFile, Hits, Wanted};
 
 /// Leaves the archive must have in a range before a filter without an index is looked up in it rather than in the hot store,
-/// which reads whole records, five hundred at a time.
-const ARCHIVED_LEAVES_MIN: u64 = 2_000;
+/// which reads as many whole records at once.
+const ARCHIVED_LEAVES_MIN: u64 = 500;
 
 /// A record with its leaf index where the log told it.
 pub(crate) struct Found {
@@ -139,8 +139,8 @@ pub(crate) struct Search<'a> {
     query: &'a Query,
     tenant: &'a Tenant,
     question: Question<'a>,
-    /// What is left of the filter's range.
-    range: Option<IdRange>,
+    /// Of what is left of the filter's range the part before the divide: the log is searched for nothing else.
+    old: Option<IdRange>,
     merge: Merge<Source<'a>, RowAt, Found>,
     snapshot: Option<Snapshot>,
     /// The head of that log, where the search itself read it.
@@ -191,7 +191,7 @@ impl<'a> Search<'a> {
             query,
             tenant,
             question,
-            range,
+            old: None,
             merge: Merge::new(order, question.wanted),
             snapshot,
             head: None,
@@ -226,7 +226,8 @@ impl<'a> Search<'a> {
             let scan = self.scan(recent, None, now).await?;
             self.merge.source(nearest(order, recent), Source::Hot(Box::new(scan)));
         }
-        if let Some(old) = old.filter(some) {
+        self.old = old.filter(some);
+        if let Some(old) = self.old {
             self.merge.source(nearest(order, old), Source::Old(old));
         }
         Ok(())
@@ -403,7 +404,7 @@ impl<'a> Search<'a> {
         };
         Wanted {
             filter: self.question.filter,
-            range: self.range.unwrap_or(nothing),
+            range: self.old.unwrap_or(nothing),
             order: self.question.order,
             below,
             most: self.merge.wanted(),
@@ -631,12 +632,12 @@ impl<'a> Search<'a> {
     }
 
     fn overlaps(&self, range: IdRange) -> bool {
-        self.range.is_some_and(|own| own.first <= range.last && range.first <= own.last)
+        self.old.is_some_and(|own| own.first <= range.last && range.first <= own.last)
     }
 
     /// Where the nearest of a range can lie.
     fn nearest_in(&self, range: IdRange) -> EventId {
-        let own = self.range.unwrap_or(range);
+        let own = self.old.unwrap_or(range);
         let within = IdRange { first: range.first.max(own.first), last: range.last.min(own.last) };
         nearest(self.question.order, within)
     }

@@ -7,7 +7,9 @@ use crate::access::Scope;
 use crate::error::Code;
 use crate::export::Format;
 use crate::limits;
-use crate::query::{ExportRequest, FACETS, FacetRequest, ListRequest, StatsRequest};
+use crate::query::{
+    ExportRequest, FACETS, FacetRequest, FeedRequest, ListRequest, StatsRequest, TailRequest,
+};
 use crate::refusal::REFUSED_PARAMETERS;
 use crate::routes::{Endpoint, ROUTES, Route};
 use serde_json::{Map, Value, json};
@@ -89,6 +91,8 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::Event => "event",
         Endpoint::Stats => "eventStats",
         Endpoint::Facet => "facet",
+        Endpoint::Tail => "tailEvents",
+        Endpoint::Feed => "feed",
         Endpoint::ParseFilter => "parseFilter",
         Endpoint::Refused => "refused",
         Endpoint::Usage => "usage",
@@ -131,13 +135,15 @@ fn parameters(route: &Route) -> Vec<Value> {
     let query: &[&str] = match route.endpoint {
         Endpoint::ListEvents => &ListRequest::PARAMETERS,
         Endpoint::Export => &ExportRequest::PARAMETERS,
-        Endpoint::Exports => &["tenant_id", "organization_id", "limit", "cursor"],
         Endpoint::Stats => &StatsRequest::PARAMETERS,
         Endpoint::Facet => &FacetRequest::PARAMETERS,
+        Endpoint::Feed => &FeedRequest::PARAMETERS,
+        Endpoint::Tail => &TailRequest::PARAMETERS,
+        Endpoint::Exports => &["tenant_id", "organization_id", "limit", "cursor"],
         Endpoint::Event
+        | Endpoint::ParseFilter
         | Endpoint::ExportJob
         | Endpoint::ExportFile
-        | Endpoint::ParseFilter
         | Endpoint::Usage
         | Endpoint::Tile
         | Endpoint::LogKeys
@@ -176,6 +182,13 @@ fn parameters(route: &Route) -> Vec<Value> {
             "schema": {"type": "integer", "minimum": 1, "maximum": limits::FACET_LIMIT_MAX,
                        "default": limits::FACET_LIMIT_DEFAULT},
         }),
+        (Endpoint::Feed, "after") => json!({"name": name, "in": "query", "required": false,
+            "description": "Behind the leaf with this index: the `next_after` of the answer before",
+            "schema": {"type": "integer", "minimum": 0}}),
+        (Endpoint::Feed, "limit") => json!({"name": name, "in": "query", "required": false,
+            "description": "Events of an answer at the most",
+            "schema": {"type": "integer", "minimum": 1, "maximum": limits::FEED_LIMIT_MAX,
+                       "default": limits::FEED_LIMIT_DEFAULT}}),
         (_, name) => query_parameter(name),
     }));
     let headers: &[(&str, &str)] = match route.endpoint {
@@ -242,6 +255,11 @@ fn query_parameter(name: &str) -> Value {
         "checkpoint" => (
             json!({"type": "string", "enum": ["latest", "stated"], "default": "latest"}),
             "Under the latest checkpoint, or under the latest that was stated and witnessed",
+        ),
+        "since" => (text, "The `next_since` of the answer before"),
+        "wait" => (
+            json!({"type": "integer", "minimum": 0, "maximum": limits::POLL_WAIT_SECONDS_MAX, "default": 0}),
+            "Seconds to wait for something new",
         ),
         "after" => (text, "Made after the hour this time lies in: RFC 3339"),
         "cursor" => (text, "The `next_cursor` of the page before"),
@@ -348,6 +366,8 @@ fn responses(endpoint: Endpoint) -> Value {
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
         Endpoint::Stats => json!({"200": json_of("Steps with events, earliest first", reference("Stats"))}),
         Endpoint::Facet => json!({"200": json_of("Values, most frequent first", reference("Facet"))}),
+        Endpoint::Feed => json!({"200": json_of("Events, in leaf order", reference("FeedPage"))}),
+        Endpoint::Tail => json!({"200": json_of("Events, as they were received", reference("TailPage"))}),
         Endpoint::ParseFilter => json!({"200": json_of("The filter, explained", reference("ParsedFilter"))}),
         Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),
         Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
@@ -621,11 +641,6 @@ fn schemas() -> Value {
         "required": ["class_days", "hot_days"],
         "properties": {"class_days": class, "hot_days": hot_days},
     });
-    let sql = json!({
-        "type": "object",
-        "required": ["sql", "parameters"],
-        "properties": {"sql": text, "parameters": {"type": "array", "items": text}},
-    });
     let usd = json!({"type": "number", "minimum": 0});
     let receipt = json!({
         "type": "object",
@@ -635,7 +650,7 @@ fn schemas() -> Value {
             "description": "The signed promise that the event will be in the log (c2sp.org/signed-note)",
         }},
     });
-    json!({
+    let mut all = json!({
         "Actor": {
             "type": "object",
             "required": ["id"],
@@ -957,16 +972,6 @@ fn schemas() -> Value {
                 "revoked_at": optional_time,
             },
         },
-        "ParsedFilter": {
-            "type": "object",
-            "required": ["canonical", "ast", "plan", "athena", "duckdb"],
-            "properties": {
-                "canonical": {"type": "string", "description": "The same filter, always written alike"},
-                "ast": {"type": "object", "description": "`all`, `any`, `not`, or a condition"},
-                "plan": {"type": "object", "description": "Times, index, columns, and whether events are read for it"},
-                "athena": sql, "duckdb": sql,
-            },
-        },
         "Place": {
             "type": "object",
             "required": ["pointer", "code", "detail"],
@@ -990,6 +995,72 @@ fn schemas() -> Value {
                 "retryable": {"type": "boolean"},
                 "errors": {"type": "array", "items": reference("Place")},
                 "error": {"type": "string", "description": "All of it in one line"},
+            },
+        },
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, poll_schemas()) {
+        all.extend(more);
+    }
+    all
+}
+
+/// What feed, tail and explained filters look like.
+fn poll_schemas() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    let sql = json!({
+        "type": "object",
+        "required": ["sql", "parameters"],
+        "properties": {"sql": text, "parameters": {"type": "array", "items": text}},
+    });
+    json!({
+        "Watermarks": {
+            "type": "object",
+            "required": ["accepted", "sealed", "archived", "verified"],
+            "properties": {
+                "accepted": time,
+                "sealed": optional_time,
+                "archived": optional_time,
+                "verified": optional_time,
+            },
+        },
+        "FeedPage": {
+            "type": "object",
+            "required": ["events", "next_after", "tree_size", "caught_up", "expired", "watermarks"],
+            "properties": {
+                "events": {"type": "array", "items": reference("Record")},
+                "next_after": {"type": ["integer", "null"], "minimum": 0, "description":
+                    "The next `after`: up to this leaf all was looked at; `null` before the first leaf"},
+                "tree_size": count,
+                "caught_up": {"type": "boolean", "description": "Whether there were no more leaves"},
+                "expired": {"type": ["object", "null"], "description":
+                    "Leaves before the events of this answer that are gone, their retention being over",
+                    "required": ["from", "to"], "properties": {"from": count, "to": count}},
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "TailPage": {
+            "type": "object",
+            "required": ["events", "next_since", "caught_up", "complete", "watermarks"],
+            "properties": {
+                "events": {"type": "array", "items": reference("Record")},
+                "next_since": {"type": "string", "description": "The next `since`"},
+                "caught_up": {"type": "boolean", "description": "Whether there was nothing more"},
+                "complete": {"type": "boolean", "description":
+                    "False if more is received than a tail looks at, so that events may be missing: the feed has them all"},
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "ParsedFilter": {
+            "type": "object",
+            "required": ["canonical", "ast", "plan", "athena", "duckdb"],
+            "properties": {
+                "canonical": {"type": "string", "description": "The same filter, always written alike"},
+                "ast": {"type": "object", "description": "`all`, `any`, `not`, or a condition"},
+                "plan": {"type": "object", "description": "Times, index, columns, and whether events are read for it"},
+                "athena": sql, "duckdb": sql,
             },
         },
     })

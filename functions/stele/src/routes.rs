@@ -21,6 +21,12 @@ pub enum Endpoint {
     ListEvents,
     /// Search, as a file.
     Export,
+    /// How many events when.
+    Stats,
+    /// How often which value of a field comes.
+    Facet,
+    /// What was just received.
+    Tail,
     /// Ask for an export.
     CreateExport,
     /// List exports.
@@ -29,12 +35,10 @@ pub enum Endpoint {
     ExportJob,
     /// An export's file.
     ExportFile,
-    /// How many events when.
-    Stats,
-    /// How often which value of a field comes.
-    Facet,
     /// One event by id.
     Event,
+    /// Sealed events in leaf order.
+    Feed,
     /// What becomes of a filter.
     ParseFilter,
     /// What was acknowledged with 202 and refused later.
@@ -149,6 +153,30 @@ pub static ROUTES: &[Route] = {
             "Search events, as CSV, JSON Lines or a JSON list",
         ),
         route(
+            Stats,
+            Method::GET,
+            "/v1/events/stats",
+            Some(EventsRead),
+            Query,
+            "How many events in each hour, day or month",
+        ),
+        route(
+            Facet,
+            Method::GET,
+            "/v1/facets/{field}",
+            Some(EventsRead),
+            Query,
+            "The values of a field, and how often each comes",
+        ),
+        route(
+            Tail,
+            Method::GET,
+            "/v1/events/tail",
+            Some(EventsRead),
+            Query,
+            "Events as they are received, seconds old",
+        ),
+        route(
             CreateExport,
             Method::POST,
             "/v1/exports",
@@ -173,22 +201,6 @@ pub static ROUTES: &[Route] = {
             Query,
             "The file of an export, or a redirection to it",
         ),
-        route(
-            Stats,
-            Method::GET,
-            "/v1/events/stats",
-            Some(EventsRead),
-            Query,
-            "How many events in each hour, day or month",
-        ),
-        route(
-            Facet,
-            Method::GET,
-            "/v1/facets/{field}",
-            Some(EventsRead),
-            Query,
-            "The values of a field, and how often each comes",
-        ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(
             EventProof,
@@ -197,6 +209,14 @@ pub static ROUTES: &[Route] = {
             Some(ProofsRead),
             Query,
             "The proof that an event is in the log",
+        ),
+        route(
+            Feed,
+            Method::GET,
+            "/v1/feed",
+            Some(EventsRead),
+            Query,
+            "Sealed events in leaf order, from any leaf on; nothing is ever skipped",
         ),
         route(
             ParseFilter,

@@ -14,7 +14,7 @@ mod search;
 mod tests;
 mod writer;
 
-pub use reader::ArchiveFile;
+pub use reader::{ArchiveFile, Keep, VerifiedLeaves};
 pub use search::{Hits, Wanted};
 pub use writer::ArchiveWriter;
 

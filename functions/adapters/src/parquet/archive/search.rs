@@ -438,7 +438,7 @@ impl ArchiveFile {
 }
 
 /// All ids.
-const ALL: IdRange =
+pub(super) const ALL: IdRange =
     IdRange { first: EventId::first_at(Timestamp::from_ms(0)), last: EventId::last_at(Timestamp::MAX) };
 
 /// A column of the rows that are still in question: for each the number of its value.

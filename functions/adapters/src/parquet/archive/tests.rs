@@ -81,6 +81,10 @@ fn write(segments: &Segments) -> Result<(Spooled, ArchiveHeader, Bytes)> {
     Ok((spooled, header, bytes))
 }
 
+fn all() -> Keep {
+    Arc::new(|_| true)
+}
+
 fn key(header: &ArchiveHeader) -> ObjectKey {
     Object::Archive { tenant: tenant(), log: header.log, month: header.month(), first: header.first() }.key()
 }
@@ -101,9 +105,16 @@ async fn check(segments: &Segments, looked_up: usize) {
 
     let mut seen = Vec::new();
     let sha256 = file
-        .verify(&tenant(), &mut |index, records| {
-            assert_eq!(index.to_u64(), first.to_u64() + seen.len() as u64);
-            seen.extend_from_slice(records);
+        .verify(&tenant(), all(), &mut |leaves| {
+            assert_eq!(leaves.hashes.first().to_u64(), first.to_u64() + seen.len() as u64);
+            let indexes = leaves.kept.iter().map(|(index, _)| index.to_u64());
+            assert!(indexes.eq(leaves.hashes.first().to_u64()..leaves.hashes.end().to_u64()));
+            let received = || leaves.kept.iter().map(|(_, record)| record.received_at);
+            assert_eq!(Some(leaves.received), received().min().zip(received().max()));
+            assert!(leaves.kept.iter().map(|(_, record)| record.id).eq(leaves.ids.iter().copied()));
+            let hashes = leaves.kept.iter().map(|(_, record)| record.leaf_hash);
+            assert!(hashes.eq(leaves.hashes.leaves().iter().copied()));
+            seen.extend(leaves.kept.iter().map(|(_, record)| record.clone()));
             Ok(())
         })
         .await
@@ -286,7 +297,7 @@ async fn a_file_of_somebody_else_is_corrupt() {
     let (_, header, bytes) = write(&segments(9, 0, &[5])).unwrap();
     let file = open(&header, bytes).await.unwrap();
     let other = TenantId::parse("org_other").unwrap();
-    let error = file.verify(&other, &mut |_, _| Ok(())).await.unwrap_err();
+    let error = file.verify(&other, all(), &mut |_| Ok(())).await.unwrap_err();
     assert_eq!(error.code(), Code::Corrupt);
     assert!(error.detail().contains("tenant_id"), "{error}");
 }
@@ -314,7 +325,7 @@ fn forge(header: &ArchiveHeader, bytes: &Bytes, change: impl Fn(usize, ArrayRef)
 async fn a_column_that_differs_from_its_leaf_is_corrupt_and_named() {
     let (_, header, bytes) = write(&segments(15, 40, &[9])).unwrap();
     let honest = open(&header, forge(&header, &bytes, |_, column| column)).await.unwrap();
-    honest.verify(&tenant(), &mut |_, _| Ok(())).await.unwrap();
+    honest.verify(&tenant(), all(), &mut |_| Ok(())).await.unwrap();
     for (place, field) in layout::ARROW_SCHEMA.fields().iter().enumerate().skip(1) {
         let forged =
             forge(&header, &bytes, |n, column| match column.as_any().downcast_ref::<StringArray>() {
@@ -340,7 +351,7 @@ async fn a_column_that_differs_from_its_leaf_is_corrupt_and_named() {
                 }
             });
         let file = open(&header, forged).await.unwrap();
-        let error = file.verify(&tenant(), &mut |_, _| Ok(())).await.unwrap_err();
+        let error = file.verify(&tenant(), all(), &mut |_| Ok(())).await.unwrap_err();
         assert_eq!(error.code(), Code::Corrupt);
         let name = field.name();
         assert!(error.detail().contains(name) || error.detail().contains("leaf index"), "{name}: {error}");
@@ -363,7 +374,7 @@ async fn a_header_that_says_something_else_of_its_leaves_is_corrupt() {
         let mut changed = header.clone();
         change(&mut changed);
         let result = match open(&header, forge(&changed, &bytes, |_, column| column)).await {
-            Ok(file) => file.verify(&tenant(), &mut |_, _| Ok(())).await.map(|_| ()),
+            Ok(file) => file.verify(&tenant(), all(), &mut |_| Ok(())).await.map(|_| ()),
             Err(error) => Err(error),
         };
         assert_eq!(result.unwrap_err().code(), Code::Corrupt);
@@ -407,7 +418,7 @@ async fn reading_can_move_between_threads() {
         file.leaves(LeafIndex::ZERO, &mut |_, _| Ok(())).await.unwrap();
         assert!(file.find(id).await.unwrap().is_some());
         file.read_back().await.unwrap();
-        file.verify(&tenant(), &mut |_, _| Ok(())).await.unwrap()
+        file.verify(&tenant(), all(), &mut |_| Ok(())).await.unwrap()
     });
     assert_eq!(read.await.unwrap(), spooled.sha256);
 }
@@ -420,7 +431,7 @@ async fn check_broken(spooled: &Spooled, header: &ArchiveHeader, segments: &Segm
         Ok(file) => file,
         Err(error) => return found(error),
     };
-    match file.verify(&tenant(), &mut |_, _| Ok(())).await {
+    match file.verify(&tenant(), all(), &mut |_| Ok(())).await {
         Ok(sha256) => assert_eq!(sha256 == spooled.sha256, same),
         Err(error) => found(error),
     }
@@ -488,5 +499,118 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(check(&segments(seed, before, &sizes), 10));
+    }
+}
+
+/// What a search of all row groups finds, each row read.
+async fn searched(file: &ArchiveFile, wanted: &Wanted<'_>) -> Vec<(EventId, LeafIndex)> {
+    let mut found = Vec::new();
+    for group in 0..file.groups() {
+        let hits = file.search(group, wanted).await.unwrap();
+        assert_eq!(hits.cut, None);
+        let rows: Vec<usize> = hits.rows.iter().map(|(_, row)| *row).collect();
+        let records = file.records_at(group, &rows, wanted).await.unwrap();
+        for (record, index) in hits.records.into_iter().chain(records) {
+            found.push((record.id, index));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+#[tokio::test]
+async fn a_search_finds_what_a_look_at_every_record_finds() {
+    // Across the boundary of a block.
+    let segments = segments(9, BLOCK_LEAVES - 700, &[300, 900, 600]);
+    let (_, header, bytes) = write(&segments).unwrap();
+    let file = open(&header, bytes).await.unwrap();
+    assert_eq!(file.groups(), 2);
+    let all = &segments.records;
+    let (first, middle) = (header.first(), &all[all.len() / 2]);
+    let resource = middle.resource_id.clone().unwrap();
+    let of_everything = [
+        String::new(),
+        format!("actor_id={}", middle.actor_id),
+        "actor_id=nobody".to_owned(),
+        "actor_id=user_000001&actor_id=user_000007".to_owned(),
+        format!("resource_id={resource}"),
+        "resource_id=none".to_owned(),
+        "action=invoice.*&outcome=failure".to_owned(),
+        "actor_name=alice&resource_type=invoice".to_owned(),
+        format!("from={}", middle.occurred_at),
+        format!("to={}&outcome=failure", middle.occurred_at),
+        format!("q=received:<{}", middle.received_at),
+        format!("q=(actor:{} OR resource:{resource}) -outcome:failure", middle.actor_id),
+        "q=-actor:user_000001 metadata.weight:>990".to_owned(),
+        "q=-resource.type:* ".to_owned(),
+        "q=(outcome:failure metadata.weight:<100 OR action:user.login)".to_owned(),
+        "search=invoice".to_owned(),
+        format!("q=id:{}", middle.id),
+        format!("q=(id:{} OR id:{})", middle.id, all[3].id),
+        "q=is:archived outcome:failure".to_owned(),
+        "q=is:recorded".to_owned(),
+    ];
+    for (query, below) in of_everything.iter().flat_map(|query| {
+        [u64::MAX, header.end().to_u64() - 250, BLOCK_LEAVES, first.to_u64() + 10].map(|below| (query, below))
+    }) {
+        let query = query.replace(' ', "%20").replace('<', "%3C").replace('>', "%3E");
+        let parameters = stele::routes::Parameters::parse(&query).unwrap();
+        let filter = stele::query::filter(&parameters, Timestamp::MAX).unwrap();
+        let below = TreeSize::new(below);
+        let is_wanted = |index: &LeafIndex, record: &Record| {
+            below.contains(*index)
+                && filter.judge(record, Some(stele::query::State::Archived)).unwrap() == Some(true)
+        };
+        let indexed: Vec<(LeafIndex, &Record)> =
+            all.iter().zip(0..).map(|(record, n)| (first.plus(n).unwrap(), record)).collect();
+        let expected = indexed.iter().filter(|(index, record)| is_wanted(index, record));
+        let mut ids: Vec<_> = expected.clone().map(|(index, record)| (record.id, *index)).collect();
+        ids.sort_unstable();
+        let wanted = Wanted {
+            filter: &filter,
+            range: super::search::ALL,
+            order: stele::ports::Order::Descending,
+            below,
+            most: usize::MAX,
+        };
+        assert_eq!(searched(&file, &wanted).await, ids, "{query} below {below}");
+
+        let mut values = Vec::new();
+        for group in 0..file.groups() {
+            let mut visit =
+                |time: Timestamp, value: Option<&str>| values.push((time, value.map(str::to_owned)));
+            file.values(group, Some(stele::query::Column::ActorId), &wanted, &mut visit).await.unwrap();
+        }
+        let mut actors: Vec<_> =
+            expected.map(|(_, record)| (record.occurred_at, Some(record.actor_id.clone()))).collect();
+        actors.sort_unstable();
+        values.sort_unstable();
+        assert_eq!(values, actors, "{query} below {below}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_records_that_only_leaves_tell_the_nearest_are_kept() {
+    let segments = segments(4, 0, &[2_000]);
+    let (_, header, bytes) = write(&segments).unwrap();
+    let file = open(&header, bytes).await.unwrap();
+    let parameters = stele::routes::Parameters::parse("q=metadata.plan:pro").unwrap();
+    let filter = stele::query::filter(&parameters, Timestamp::MAX).unwrap();
+    let mut ids: Vec<EventId> = segments.records.iter().map(|record| record.id).collect();
+    ids.sort_unstable();
+    for order in [stele::ports::Order::Ascending, stele::ports::Order::Descending] {
+        let wanted =
+            Wanted { filter: &filter, range: super::search::ALL, order, below: header.end(), most: 5 };
+        let hits = file.search(0, &wanted).await.unwrap();
+        let cut = hits.cut.expect("more than are kept");
+        let mut found: Vec<EventId> = hits.records.iter().map(|(record, _)| record.id).collect();
+        found.sort_unstable();
+        let nearer: Vec<EventId> = match order {
+            stele::ports::Order::Ascending => ids.iter().copied().filter(|id| *id < cut).collect(),
+            stele::ports::Order::Descending => ids.iter().copied().filter(|id| *id > cut).collect(),
+        };
+        assert!(nearer.len() >= 5);
+        found.retain(|id| nearer.contains(id));
+        assert_eq!(found, nearer, "nothing before the cut is left out");
     }
 }
