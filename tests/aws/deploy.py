@@ -16,7 +16,7 @@ from emulator import ACCOUNT, REGION, ROOT, bare_environment
 
 PROJECT = Path(__file__).resolve().parents[2]
 INFRA = PROJECT / "infra"
-FUNCTIONS = ("ingest", "drain", "seal", "query", "compact", "reconcile", "watchdog", "setup")
+FUNCTIONS = ("ingest", "drain", "seal", "query", "compact", "reconcile", "export", "watchdog", "setup")
 NAME = "stele"
 
 
@@ -87,12 +87,14 @@ class Stateful:
     def __init__(self):
         resources = yaml_parse((INFRA / "stateful.yaml").read_text())["Resources"]
         self.archive = resources["ArchiveBucket"]["Properties"]
+        self.exports = resources["ExportBucket"]["Properties"]
         self.tables = {table: resources[resource]["Properties"]
                        for table, resource in (("events", "EventsTable"), ("control", "ControlTable"))}
         assert self.archive["ObjectLockEnabled"] is True
         assert self.archive["ObjectLockConfiguration"]["ObjectLockEnabled"] == "Enabled"
         assert self.archive["VersioningConfiguration"]["Status"] == "Enabled"
         assert all(self.archive["PublicAccessBlockConfiguration"].values())
+        assert all(self.exports["PublicAccessBlockConfiguration"].values())
 
     def complete_tables(self, dynamodb):
         """Sets the template's expiry and point-in-time recovery by API."""
@@ -113,13 +115,23 @@ class Stateful:
             "ObjectLockEnabled": "Enabled",
             "Rule": {"DefaultRetention": {"Mode": mode, "Days": retention["Days"]}},
         })
-        rules = self.archive["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [
-            {"ApplyServerSideEncryptionByDefault": rule["ServerSideEncryptionByDefault"]} for rule in rules
-        ]})
-        s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [
-            lifecycle_rule(rule) for rule in self.archive["LifecycleConfiguration"]["Rules"]
-        ]})
+        complete(s3, bucket, self.archive)
+
+    def complete_exports(self, s3, bucket):
+        """The same for the bucket of exports, which has no lock."""
+        assert "ObjectLockEnabled" not in self.exports
+        complete(s3, bucket, self.exports)
+
+
+def complete(s3, bucket, template):
+    """Sets a template's encryption and lifecycle by API."""
+    rules = template["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [
+        {"ApplyServerSideEncryptionByDefault": rule["ServerSideEncryptionByDefault"]} for rule in rules
+    ]})
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [
+        lifecycle_rule(rule) for rule in template["LifecycleConfiguration"]["Rules"]
+    ]})
 
 
 def lifecycle_rule(rule):

@@ -29,6 +29,8 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.error
+import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -40,6 +42,7 @@ from emulator import Emulator, bare_environment, free_port
 from probe import Probe, make_administrator
 
 MODE = "COMPLIANCE"
+EXPORTS = f"{NAME}-exports-{ACCOUNT}-{REGION}"
 BUCKET = f"{NAME}-archive-{ACCOUNT}-{REGION}"
 EVENTS = PROJECT.parent / "shared" / "data" / "saas-events.ndjson"
 WRITES = ("PutItem", "UpdateItem", "TransactWriteItems", "BatchWriteItem")
@@ -202,15 +205,17 @@ def deployed_as_the_templates_say(world):
     found = deploy.outputs(world.emulator.endpoint)
     assert world.between.before_s3 is None, "setup never called S3"
     stateful.complete_tables(world.dynamodb)
+    stateful.complete_exports(world.s3, EXPORTS)
     world.api_id = found["Api"]["ApiId"]
     world.spill = found["Api"]["SpillQueueUrl"]
     world.parking = found["Api"]["ParkingQueueUrl"]
     world.compaction = found["Api"]["CompactionQueueUrl"]
     world.reconciliation = found["Api"]["ReconciliationQueueUrl"]
+    world.export = found["Api"]["ExportQueueUrl"]
     world.public_keys = found["Api"]["PublicKeys"]
     assert found[""]["ArchiveBucketName"] == BUCKET and found[""]["PublicKeys"] == world.public_keys
     # On AWS what fails comes back after minutes, and these tests are shorter.
-    for queue in (world.spill, world.parking, world.compaction, world.reconciliation):
+    for queue in (world.spill, world.parking, world.compaction, world.reconciliation, world.export):
         world.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "6"})
     return f"{len(found)} stacks"
 
@@ -777,6 +782,63 @@ def what_is_sealed_is_proven_over_http(world):
     return f"{len(bundle)} bytes of evidence"
 
 
+def exported(world, tenant, **wanted):
+    """Asks for an export, waits for it and follows its link: what is told of it, and its bytes."""
+    body = json.dumps({"tenant_id": tenant, **wanted}).encode()
+    status, headers, answer = world.request("POST", "/v1/exports", body, Content_Type="application/json")
+    assert status == 202, f"{status}: {answer[:500]}"
+    path, shown = headers["location"], {}
+
+    def finished():
+        shown.update(world.get(path))
+        return shown["state"] in ("done", "failed")
+
+    eventually("the export is made", finished, 60, lambda: json.dumps(shown))
+    assert shown["state"] == "done", shown
+    # Whoever has the link, and nothing else.
+    with urllib.request.urlopen(shown["file"]["url"], timeout=60) as answer:
+        bytes_ = answer.read()
+    assert len(bytes_) == shown["file"]["bytes"]
+    assert hashlib.sha256(bytes_).hexdigest() == shown["file"]["sha256"]
+    return shown, bytes_
+
+
+def what_is_sealed_is_exported_into_files_behind_links(world):
+    """Every event of a tenant once, in the order of the log; and evidence, which the command line verifies."""
+    world.archive.refresh()
+    (tenant, _), leaves = max(world.archive.logs.items(), key=lambda log: len(log[1]))
+    shown, lines = exported(world, tenant, format="jsonl")
+    ids = [json.loads(line)["id"] for line in lines.splitlines()]
+    assert shown["tree_size"] == shown["file"]["end"] == len(ids), shown
+    assert ids == [leaf.id for leaf in leaves][:len(ids)], "another order than the log's"
+    again, rest = exported(world, tenant, format="jsonl", since="last")
+    assert again["first"] == shown["file"]["end"] and len(rest.splitlines()) == again["tree_size"] - again["first"]
+    shown, bundle = exported(world, tenant, format="evidence", covering=True)
+    path = world.folder / "evidence.zip"
+    path.write_bytes(bundle)
+    report = world.run_stele("verify", "bundle", str(path), "--public-key", world.public_keys)
+    assert "PROVEN" in report, report
+    # The link is all there is: without its signature the file is nobody's, and no other tenant knows of the export.
+    bare = shown["file"]["url"].partition("?")[0]
+    try:
+        urllib.request.urlopen(bare, timeout=60)
+        raise AssertionError(f"{bare} can be read by anybody")
+    except urllib.error.HTTPError as refused:
+        assert refused.code == 403, refused
+    other = next(name for name, _ in world.archive.logs if name != tenant)
+    world.get(f"/v1/exports/{shown['id']}?tenant_id={other}", 404)
+    told = world.get(f"/v1/events?tenant_id={tenant}&action=stele.export.created")["events"]
+    assert len(told) == 3 and {event["metadata"]["format"] for event in told} == {"jsonl", "evidence"}, told
+    # Asked for twice under one name it is made once.
+    body = json.dumps({"tenant_id": tenant, "format": "csv"}).encode()
+    asked = [world.request("POST", "/v1/exports", body, Content_Type="application/json", Idempotency_Key="once")
+             for _ in range(2)]
+    assert [status for status, _, _ in asked] == [202, 200]
+    assert len({json.loads(answer)["id"] for _, _, answer in asked}) == 1
+    eventually("nothing waits", lambda: waiting(world, world.export) == 0, 60)
+    return f"{len(ids)} events of {tenant}"
+
+
 def as_event(value):
     """What JSON has no word for, as Lambda events have it."""
     if isinstance(value, bytes):
@@ -1119,6 +1181,7 @@ STEPS = [
     what_waits_is_archived_and_its_segments_let_go,
     what_is_archived_is_read_like_anything_else,
     what_is_sealed_is_proven_over_http,
+    what_is_sealed_is_exported_into_files_behind_links,
     a_longer_class_lengthens_what_is_locked,
     a_legal_hold_is_on_every_object_until_it_is_released,
     every_closed_day_is_proven_and_what_is_missing_is_sealed,

@@ -8,11 +8,12 @@ import subprocess
 from stack import ACCOUNT, KEY, NAME, REGION, STREAM, Stack, listed
 
 HERE = pathlib.Path(__file__).resolve().parent
-FUNCTIONS = ["ingest", "drain", "seal", "query", "compact", "reconcile", "watchdog", "setup"]
-QUEUES = ["spill", "parking", "compaction", "reconciliation"]
+FUNCTIONS = ["ingest", "drain", "seal", "query", "compact", "reconcile", "export", "watchdog", "setup"]
+QUEUES = ["spill", "parking", "compaction", "reconciliation", "exports"]
 
 ARCHIVE = f"arn:aws:s3:::{NAME}-archive-{ACCOUNT}-{REGION}"
 FAILED = f"arn:aws:s3:::{NAME}-failed-{ACCOUNT}-{REGION}"
+EXPORTS = f"arn:aws:s3:::{NAME}-exports-{ACCOUNT}-{REGION}"
 RESULTS = f"arn:aws:s3:::{NAME}-results-{ACCOUNT}-{REGION}"
 OTHER_BUCKET = "arn:aws:s3:::payroll"
 EVENTS = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{NAME}-events"
@@ -70,6 +71,7 @@ DOCUMENTS = {
     "archive-trial": _policy(_trial, "ArchivePolicy"),
     "archive-staffed": _policy(_staffed, "ArchivePolicy"),
     "failed": _policy(_stateful, "FailedPolicy"),
+    "exported": _policy(_stateful, "ExportPolicy"),
     "results": _policy(_analytics, "ResultsPolicy"),
     # The policy a key has when nothing is said: the account's own policies decide.
     "open key": {
@@ -95,6 +97,7 @@ def attached(resource):
     for prefix, name in [
         (ARCHIVE, "archive"),
         (FAILED, "failed"),
+        (EXPORTS, "exported"),
         (RESULTS, "results"),
         (KEY, "key"),
         *((queue(f"{name}-dead"), f"{name}-dead") for name in QUEUES),

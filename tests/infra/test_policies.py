@@ -13,6 +13,7 @@ from policies import (
     CONTROL,
     DEPLOYER,
     EVENTS,
+    EXPORTS,
     FAILED,
     FUNCTIONS,
     KEY,
@@ -49,6 +50,7 @@ TILE = f"{ARCHIVE}/tiles/a"
 KEY_CHANGE = f"{ARCHIVE}/key-changes/a"
 STATEMENT = f"{ARCHIVE}/statements/a"
 ELSEWHERE = f"{ARCHIVE}/notes.txt"
+EXPORTED = f"{EXPORTS}/exports/tenant_id=a/e.csv"
 FAILED_BATCH = f"{FAILED}/aws/lambda/m/s/2026/01/01/b.json"
 
 INDEXES = [f"{EVENTS}/index/{index}" for index in ("by_actor", "by_resource", "by_action")]
@@ -65,6 +67,8 @@ PARTITIONS = {
     "holds": "holds#org_acme",
     "policy": "policy#org_acme",
     "settings": "settings",
+    "exports": "exports#org_acme",
+    "export names": "export-names#org_acme",
     "refused of": "refused#org_acme",
     "refused": "refused",
 }
@@ -132,6 +136,7 @@ def roles():
         "query": {"GetItem", "BatchGetItem", "Query", "PutItem"},
         "compact": set(),
         "reconcile": {"BatchGetItem", "PutItem", "Query"},
+        "export": set(),
         "watchdog": set(),
         "setup": set(),
     }
@@ -159,9 +164,12 @@ def roles():
         "ingest": {"tenant", "key", "settings"},
         "drain": {"tenant", "key", "settings", "head", "segments", "archive"},
         "seal": {"tenant", "head", "segments", "archive"},
-        "query": {"tenant", "key", "keys", "settings", "late", "head", "segments", "refused", "refused of"} | policy,
+        "query": {"tenant", "key", "keys", "settings", "late", "head", "segments", "refused", "refused of"}
+        | policy
+        | {"exports"},
         "compact": {"tenant", "head", "segments"} | policy,
         "reconcile": {"tenant", "late", "head", "segments", "archive", "policy"},
+        "export": {"tenant", "head", "segments", "archive", "exports"},
         "watchdog": set(),
         "setup": set(),
     }
@@ -169,9 +177,10 @@ def roles():
         "ingest": {"tenant", "late", "remember"},
         "drain": {"tenant", "late", "remember", "refused", "refused of"},
         "seal": {"head", "segments"},
-        "query": {"key", "keys", "tenant", "settings", "late", "holds"},
+        "query": {"key", "keys", "tenant", "settings", "late", "holds", "exports", "export names"},
         "compact": {"archive"},
         "reconcile": {"late", "archive", "policy"},
+        "export": {"exports"},
         "watchdog": set(),
         "setup": set(),
     }
@@ -220,6 +229,7 @@ def roles():
         "query": {SEGMENT, ARCHIVED, TILE, CHECKPOINT, MANIFEST, KEY_CHANGE, STATEMENT, PUBLIC_KEY},
         "compact": {SEGMENT, ARCHIVED, TILE, CHECKPOINT, MANIFEST},
         "reconcile": {SEGMENT, ARCHIVED},
+        "export": {SEGMENT, ARCHIVED, TILE, CHECKPOINT, MANIFEST, KEY_CHANGE, STATEMENT, PUBLIC_KEY},
         "watchdog": {},
         "setup": {SECRET, PUBLIC_KEY},
     }
@@ -230,6 +240,7 @@ def roles():
         "query": {},
         "compact": {ARCHIVED: 365, TILE: 3654, CHECKPOINT: 3654, MANIFEST: 3654},
         "reconcile": {},
+        "export": {},
         "watchdog": {},
         "setup": {SECRET: 3654, PUBLIC_KEY: 3654},
     }
@@ -289,10 +300,11 @@ def roles():
         "query": {"segments/", "archive/", "tiles/", "checkpoints/", "key-changes/", "statements/", "keys/"},
         "compact": {"segments/", "archive/", "tiles/", "checkpoints/"},
         "reconcile": {"segments/", "archive/"},
+        "export": {"segments/", "archive/", "tiles/", "checkpoints/", "key-changes/", "statements/", "keys/"},
         "watchdog": {},
         "setup": {"secrets/", "keys/"},
     }
-    told = {"seal", "compact", "reconcile"}
+    told = {"seal", "compact", "reconcile", "export"}
     for function in FUNCTIONS:
         for prefix in ("segments/", "checkpoints/", "secrets/", "keys/", "archive/", "tiles/", "key-changes/", "statements/"):
             (may if prefix in listable[function] else cannot)(
@@ -305,6 +317,18 @@ def roles():
         # To read a key that is free and be told so.
         (may if function in told else cannot)(function, "s3:ListBucket", ARCHIVE)
         cannot(function, "s3:ListBucket", OTHER_BUCKET)
+
+    # Exported files: one writes them and finds them, one signs links to them.
+    for function in FUNCTIONS:
+        verb = may if function == "export" else cannot
+        verb(function, "s3:PutObject", EXPORTED, **{"s3:if-none-match": "*"})
+        verb(function, "s3:ListBucket", EXPORTS)
+        (may if function in ("export", "query") else cannot)(function, "s3:GetObject", EXPORTED)
+        for call in ("DeleteObject", "DeleteObjectVersion", "PutObjectAcl", "PutObjectTagging", "GetObjectVersion"):
+            cannot(function, f"s3:{call}", EXPORTED)
+        cannot(function, "s3:PutObject", f"{EXPORTS}/elsewhere", **{"s3:if-none-match": "*"})
+        cannot(function, "s3:GetObject", f"{EXPORTS}/elsewhere")
+        cannot(function, "s3:ListBucketVersions", EXPORTS)
 
     # What the stream's mapping gives up on.
     for function in FUNCTIONS:
@@ -346,6 +370,7 @@ def roles():
             "spill": {"GetQueueAttributes"},
             "parking": {"GetQueueAttributes"},
             "compaction": {"SendMessage"},
+            "exports": {"SendMessage"},
         },
         "compact": {"compaction": take | {"SendMessage"}},
         "reconcile": {
@@ -353,6 +378,7 @@ def roles():
             "compaction": {"SendMessage"},
             "parking": {"SendMessage"},
         },
+        "export": {"exports": take},
         "watchdog": {},
         "setup": {},
     }
@@ -372,6 +398,7 @@ def roles():
         "query": {"master"},
         "compact": {"signing"},
         "reconcile": {"master"},
+        "export": set(),
         "watchdog": set(),
         "setup": {"master", "signing"},
     }
@@ -629,7 +656,7 @@ def others():
         table.add((IMPLICIT, None), request(who, action, resource, context, "everything", policy))
 
     plain = {"aws:SecureTransport": "false"}
-    for bucket, key in ((FAILED, FAILED_BATCH), (RESULTS, f"{RESULTS}/x.csv")):
+    for bucket, key in ((FAILED, FAILED_BATCH), (EXPORTS, EXPORTED), (RESULTS, f"{RESULTS}/x.csv")):
         may(ADMIN, "s3:GetObject", key)
         may(ADMIN, "s3:DeleteObject", key)
         refused(ADMIN, "s3:GetObject", key, "OnlyOverTls", **plain)
@@ -639,6 +666,12 @@ def others():
     may(role("seal"), "s3:PutObject", FAILED_BATCH)
     for who in (role("ingest"), ADMIN, ROOT):
         refused(who, "s3:PutObject", FAILED_BATCH, "OnlySealWrites")
+    new = {"s3:if-none-match": "*"}
+    may(role("export"), "s3:PutObject", EXPORTED, **new)
+    refused(role("export"), "s3:PutObject", EXPORTED, "NothingIsOverwritten")
+    may(role("query"), "s3:GetObject", EXPORTED)
+    for who in (role("query"), role("seal"), ADMIN, ROOT):
+        refused(who, "s3:PutObject", EXPORTED, "OnlyExportWrites", **new)
 
     for name in (*QUEUES, *(f"{name}-dead" for name in QUEUES)):
         refused(ADMIN, "sqs:ReceiveMessage", queue(name), "OnlyOverTls", **plain)
@@ -743,7 +776,7 @@ class Policies(unittest.TestCase):
 
     def test_the_other_resources_keep_to_their_users(self):
         queues = [name for queue in QUEUES for name in (queue, f"{queue}-dead")]
-        self.hold(others(), ["failed", "results", *queues, "parking-staffed", "key", "key-staffed"])
+        self.hold(others(), ["failed", "exported", "results", *queues, "parking-staffed", "key", "key-staffed"])
 
     def test_every_condition_is_on_a_key_that_its_actions_carry(self):
         keys = []

@@ -85,6 +85,10 @@ ACTIONS = {
         "s3:PutObjectRetention",
         "sqs:SendMessage",
     },
+    "export": LOG
+    | READ_OBJECTS
+    | TAKE
+    | {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "s3:ListBucket", "s3:PutObject"},
     "watchdog": LOG | {"dynamodb:DescribeTimeToLive", "dynamodb:UpdateTimeToLive"},
     "setup": LOG | WRITE_OBJECTS | {"kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext"},
 }
@@ -93,11 +97,12 @@ ENVIRONMENT = {
     "ingest": "EVENTS_TABLE CONTROL_TABLE QUERY_FUNCTION SPILL_QUEUE_URL LOG_NAME MASTER_SECRET",
     "drain": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET LOG_NAME MASTER_SECRET",
     "seal": "CONTROL_TABLE ARCHIVE_BUCKET PARKING_QUEUE_URL LOCK_MODE PUBLISH_EVERY_SECONDS SIGNING_SEED WITNESSES",
-    "query": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET SPILL_QUEUE_URL PARKING_QUEUE_URL COMPACTION_QUEUE_URL LOG_NAME "
-    "ENV MASTER_SECRET PUBLIC_KEYS",
+    "query": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET SPILL_QUEUE_URL PARKING_QUEUE_URL COMPACTION_QUEUE_URL "
+    "EXPORT_QUEUE_URL EXPORT_BUCKET LOG_NAME ENV MASTER_SECRET PUBLIC_KEYS",
     "compact": "CONTROL_TABLE ARCHIVE_BUCKET LOCK_MODE COMPACTION_QUEUE_URL SIGNING_SEED",
     "reconcile": "EVENTS_TABLE CONTROL_TABLE ARCHIVE_BUCKET LOCK_MODE RECONCILIATION_QUEUE_URL COMPACTION_QUEUE_URL "
     "PARKING_QUEUE_URL MASTER_SECRET",
+    "export": "CONTROL_TABLE ARCHIVE_BUCKET EXPORT_BUCKET",
     "watchdog": "EVENTS_TABLE",
     "setup": "ARCHIVE_BUCKET KMS_KEY_ID LOCK_MODE",
 }
@@ -107,7 +112,7 @@ QUIET = {"ingest", "query"}
 
 # Within an object key or a log group, a wildcard is unavoidable. These are all of them.
 WILDCARDS = re.compile(
-    r"(/segments|/archive|/tiles|/checkpoints|/key-changes|/statements|/secrets|/keys|/aws/lambda)/\*|:log-group:/aws/lambda/stele-[a-z]+:\*"
+    r"(/segments|/archive|/tiles|/checkpoints|/key-changes|/statements|/secrets|/keys|/exports|/aws/lambda)/\*|:log-group:/aws/lambda/stele-[a-z]+:\*"
 )
 FORBIDDEN = re.compile(r"\*|Delete|Bypass|Update|BatchWrite|Purge|PartiQL|Tagging|LegalHold|Policy|Acl|CreateGrant", re.I)
 # What sounds like it and is not. Who does what else is forbidden, and why that is safe: taking a message off its queue is
@@ -134,6 +139,7 @@ HARMLESS = {
         "s3:GetObjectTagging",
         "s3:GetObjectVersionTagging",
     },
+    "export": {"sqs:DeleteMessage"},
     "watchdog": {"dynamodb:UpdateTimeToLive"},
 }
 
@@ -284,7 +290,7 @@ class Templates(unittest.TestCase):
 
     def test_buckets_are_private_versioned_and_encrypted_by_s3(self):
         buckets = {**self.stateful.of("AWS::S3::Bucket"), **self.analytics.of("AWS::S3::Bucket")}
-        self.assertEqual(len(buckets), 3)
+        self.assertEqual(len(buckets), 4)
         for name, bucket in buckets.items():
             with self.subTest(name):
                 self.assertEqual(bucket["VersioningConfiguration"], {"Status": "Enabled"})
@@ -333,6 +339,14 @@ class Templates(unittest.TestCase):
             self.assertEqual(rule.get("Transitions"), cold if days >= 365 else None)
         self.assertEqual(len(rules), len(CLASSES) + 2)
 
+    def test_exported_files_go_after_the_days_the_code_tells(self):
+        rules = self.stateful.of("AWS::S3::Bucket")["ExportBucket"]["LifecycleConfiguration"]["Rules"]
+        limits = (INFRA.parent / "functions/stele/src/limits.rs").read_text(encoding="utf-8")
+        (days,) = re.findall(r"EXPORT_KEPT_DAYS: u32 = (\d+);", limits)
+        self.assertEqual([rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule], [int(days)])
+        self.assertTrue(all(rule["Status"] == "Enabled" and "Prefix" not in rule for rule in rules))
+        self.assertNotIn("ObjectLockEnabled", self.stateful.of("AWS::S3::Bucket")["ExportBucket"])
+
     def test_the_policy_allows_the_locks_that_the_code_sets(self):
         limits = (INFRA.parent / "functions/stele/src/limits.rs").read_text(encoding="utf-8")
         days = dict(re.findall(r"pub const (\w+_LOCK_DAYS): \w+ = ([\d_]+);", limits))
@@ -346,13 +360,13 @@ class Templates(unittest.TestCase):
     def test_every_queue_is_encrypted_kept_long_and_has_a_dead_letter_queue(self):
         queues = self.api.of("AWS::SQS::Queue")
         arn = lambda name: f"arn:aws:sqs:eu-central-1:123456789012:{queues[name]['QueueName']}"
-        self.assertEqual(len(queues), 8)
+        self.assertEqual(len(queues), 10)
         policies = [policy for policy in self.api.of("AWS::SQS::QueuePolicy").values()]
         for name, queue in queues.items():
             with self.subTest(name):
                 self.assertIs(queue["SqsManagedSseEnabled"], True)
-                # An errand is sent again by the next hour or day: old ones only repeat each other.
-                errand = queue["QueueName"] in ("stele-compaction", "stele-reconciliation")
+                # An errand is sent again by the next hour or day, or by whoever looks: old ones only repeat each other.
+                errand = queue["QueueName"] in ("stele-compaction", "stele-reconciliation", "stele-exports")
                 self.assertEqual(queue["MessageRetentionPeriod"], (1 if errand else 14) * 24 * 60 * 60)
                 self.assertEqual(sum(queue["QueueName"] == p["Queues"][0].split("/")[-1] for p in policies), 1)
                 if queue["QueueName"].endswith("-dead"):
@@ -379,6 +393,7 @@ class Templates(unittest.TestCase):
             ("ParkingQueue", "SealFunction"),
             ("CompactionQueue", "CompactFunction"),
             ("ReconciliationQueue", "ReconcileFunction"),
+            ("ExportsQueue", "ExportFunction"),
         ):
             self.assertGreaterEqual(queues[queue]["VisibilityTimeout"], 6 * functions[function]["Timeout"])
 
@@ -394,10 +409,14 @@ class Templates(unittest.TestCase):
 
         self.assertEqual(plain_statements(judged, plain), plain_statements(deployed, plain))
 
-    def test_compact_has_room_for_a_file_and_both_have_time(self):
+    def test_compact_and_export_have_room_for_a_file_and_all_have_time(self):
         functions = self.api.of("AWS::Lambda::Function")
         self.assertGreaterEqual(functions["CompactFunction"]["EphemeralStorage"]["Size"], 1024)
-        for name in ("CompactFunction", "ReconcileFunction"):
+        limits = (INFRA.parent / "functions/stele/src/limits.rs").read_text(encoding="utf-8")
+        (gib,) = re.findall(r"EXPORT_FILE_BYTES_MAX: u64 = (\d+) << 30;", limits)
+        # A bundle lies there twice: its events, and all of it.
+        self.assertGreaterEqual(functions["ExportFunction"]["EphemeralStorage"]["Size"], 2 * 1024 * int(gib))
+        for name in ("CompactFunction", "ReconcileFunction", "ExportFunction"):
             self.assertEqual(functions[name]["Timeout"], 900)
             self.assertGreaterEqual(functions[name]["MemorySize"], 512)
 
@@ -437,12 +456,12 @@ class Templates(unittest.TestCase):
                 self.assertIn("MaximumConcurrency", mapping["ScalingConfig"])
         self.assertEqual(read["stele-spill"], "stele-drain")
         self.assertEqual(read["stele-parking"], "stele-seal")
-        for queue, function in (("compaction", "compact"), ("reconciliation", "reconcile")):
+        for queue, function in (("compaction", "compact"), ("reconciliation", "reconcile"), ("exports", "export")):
             self.assertEqual(read[f"stele-{queue}"], f"stele-{function}")
             mapping = mappings[f"{queue.capitalize()}Mapping"]
             self.assertEqual(mapping["BatchSize"], 1)
             self.assertLessEqual(mapping["ScalingConfig"]["MaximumConcurrency"], 5)
-        self.assertEqual(len(mappings), 5)
+        self.assertEqual(len(mappings), 6)
 
     # ---- HTTP ----
 

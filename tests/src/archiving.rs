@@ -229,7 +229,13 @@ fn every_call_of_compact_may_fail_in_every_way() {
 }
 
 /// Asks over HTTP until there is an answer that is not "try again"; an answer that never comes is a dead process.
-fn ask(world: &World, method: &str, path: &str, idempotency_key: Option<&str>, body: &str) -> Value {
+pub(crate) fn ask(
+    world: &World,
+    method: &str,
+    path: &str,
+    idempotency_key: Option<&str>,
+    body: &str,
+) -> Value {
     let mut query = world.query();
     for _ in 0..TRIES_MAX {
         let mut request = http::Request::builder()

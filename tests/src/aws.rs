@@ -5,10 +5,12 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use stele::ports::ExportLink;
 use stele_adapters::aws::Aws;
 use stele_adapters::contract;
 use stele_adapters::dynamodb::DynamoStore;
 use stele_adapters::s3::{LockMode, LockedBucket};
+use stele_adapters::s3_exports::ExportBucket;
 use stele_adapters::sqs::SqsQueue;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -91,6 +93,21 @@ async fn the_adapters_for_aws_keep_the_contracts_of_their_ports() {
     contract::policies::suite(&store, "a").await;
     contract::watermarks::suite(&store, "a").await;
     contract::refusals::suite(&store, "a").await;
+    contract::exports::suite(&store, "a").await;
+
+    aws.s3().create_bucket().bucket("exports").send().await.unwrap();
+    let files = ExportBucket::new(aws.s3(), "exports");
+    let spool = tempfile::tempdir().unwrap();
+    contract::export_files::suite(&files, spool.path(), follow).await;
+}
+
+/// What a link's owner gets, with nothing but the link.
+fn follow(link: ExportLink) -> Option<bytes::Bytes> {
+    let ExportLink::Url(url) = link else { return None };
+    let mut answer = ureq::get(url).call().ok()?;
+    let name = answer.headers().get("content-disposition")?.to_str().ok()?.to_owned();
+    assert_eq!(name, "attachment; filename=\"ab.csv\"");
+    answer.body_mut().read_to_vec().ok().map(Into::into)
 }
 
 /// Two setups at once, and one more later, make one installation; a secret is unwrapped for its own purpose alone.

@@ -5,10 +5,11 @@ use crate::shared_data;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -382,6 +383,74 @@ fn retention_is_previewed_before_it_is_changed_and_holds_are_placed_and_released
 }
 
 #[test]
+fn events_are_queried_in_every_form_and_followed_across_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let stele = process::start(folder.path());
+    let send = |base: &str, n: usize, more: &str| {
+        let event =
+            format!(r#"{{"tenant_id":"org_a","actor":{{"id":"u{n}"}},"action":"user.created"{more}}}"#);
+        let (status, body) = Client::new().post(&format!("{base}/v1/events"), None, &event).unwrap();
+        assert_eq!(status, 201, "{body}");
+        body["id"].as_str().unwrap().to_owned()
+    };
+    let ids: Vec<String> = (0..5).map(|n| send(&stele.base, n, r#","metadata":{"plan":"=1+1"}"#)).collect();
+    let denied = send(&stele.base, 7, r#","outcome":"denied","reason":"not hers""#);
+    let query = |more: &[&str]| asked(&stele, &[&["query", "--tenant", "org_a"], more].concat());
+
+    let (code, text) = query(&["--q", "outcome:denied", "--tz", "+02:00"]);
+    assert!(code == Some(0) && text.contains(&denied) && text.contains("+02:00"), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let (_, text) = query(&["--all", "--format", "json", "--order", "asc"]);
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let first: Vec<&str> =
+        all.as_array().unwrap().iter().take(5).map(|e| e["id"].as_str().unwrap()).collect();
+    assert_eq!(first, ids);
+    let (_, text) = query(&["--format", "csv", "--actor", "u3"]);
+    assert!(text.starts_with("id,occurred_at,") && text.contains(r#""{""plan"":""=1+1""}""#), "{text}");
+    let (_, text) = query(&["--format", "json", "--actor", "nobody"]);
+    assert_eq!(text, "[]\n");
+    let (code, text) = query(&["--q", "outcome:denied actr:u1"]);
+    assert!(
+        code == Some(1) && text.contains("                 ^") && text.contains("did you mean `actor`?"),
+        "{text}"
+    );
+    let (code, text) = query(&["--explain", "--q", "changes./plan:pro", "--actor", "u1"]);
+    assert!(
+        code == Some(0) && text.contains("index: actor u1") && text.contains("WHERE tenant_id = ?"),
+        "{text}"
+    );
+    assert!(text.contains("actor.id:u1 changes./plan:pro"), "{text}");
+
+    // Followed, while the server goes away and comes back.
+    let once = asked(&stele, &["tail", "--tenant", "org_a", "--once", "--limit", "3", "--tz", "utc"]).1;
+    assert!(once.lines().count() == 3 && once.contains("u7") && once.contains("denied  not hers"), "{once}");
+    let port = stele.base.rsplit(':').next().unwrap().to_owned();
+    let mut tail =
+        process::command(["tail", "--tenant", "org_a", "--json", "--limit", "1", "--url", &stele.base]);
+    let mut tail =
+        tail.args(["--key", process::KEY]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let (sender, followed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+    let next = || -> Value {
+        let line = followed.recv_timeout(std::time::Duration::from_secs(30)).expect("an event is shown");
+        serde_json::from_str(&line).unwrap()
+    };
+    assert_eq!(next()["id"], *denied);
+    let fresh = send(&stele.base, 8, "");
+    assert_eq!(next()["id"], *fresh);
+    assert!(stele.stop().success());
+    let mut dev =
+        process::command(["dev", "--listen", &format!("127.0.0.1:{port}"), "--key", process::KEY, "--data"]);
+    dev.arg(folder.path());
+    let stele = process::start_as(dev);
+    let later = send(&stele.base, 9, "");
+    assert_eq!(next()["id"], *later, "nothing is shown twice");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
+#[test]
 fn the_report_lists_every_object_and_finds_a_lock_that_is_too_short() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path();
@@ -435,4 +504,71 @@ fn the_report_lists_every_object_and_finds_a_lock_that_is_too_short() {
     fs::write(&stray, "x").unwrap();
     let (code, text) = report(&[]);
     assert!(code == Some(1) && text.contains("nobody of us writes such a key"), "{text}");
+}
+
+#[test]
+fn an_export_is_fetched_whole_taken_up_where_it_broke_and_held_against_its_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let stele = process::start(&folder.path().join("data"));
+    let events = folder.path().join("events.ndjson");
+    let line = r#"{"tenant_id":"org_a","actor":{"id":"u1"},"action":"invoice.deleted"}"#;
+    fs::write(&events, format!("{line}\n").repeat(40)).unwrap();
+    let (code, text) = asked(&stele, &["import", events.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{text}");
+    let out = folder.path().join("all.jsonl");
+    let path = out.to_str().unwrap();
+    let export =
+        |more: &[&str]| asked(&stele, &[&["export", "--tenant", "org_a", "--out", path], more].concat());
+    let mut id = String::new();
+    process::eventually("all of it is sealed and exported", || {
+        let _ = fs::remove_file(&out);
+        let (code, text) = export(&["--format", "jsonl", "--action", "invoice.*"]);
+        assert_eq!(code, Some(0), "{text}");
+        id = text[text.find("exp_").unwrap()..][..36].to_owned();
+        fs::read_to_string(&out).unwrap().lines().filter(|line| line.contains("invoice.deleted")).count()
+            == 40
+    });
+    let whole = fs::read(&out).unwrap();
+    let (code, text) = export(&["--format", "jsonl"]);
+    assert!(code == Some(2) && text.contains("is there already"), "{text}");
+
+    // Broken off in the middle, and taken up; then with other bytes before.
+    fs::remove_file(&out).unwrap();
+    let part = folder.path().join("all.jsonl.part");
+    fs::write(&part, &whole[..whole.len() / 2]).unwrap();
+    let (code, text) = export(&["--format", "jsonl"]);
+    assert!(code == Some(2) && text.contains("--resume"), "{text}");
+    let (code, text) = export(&["--resume", &id]);
+    assert!(code == Some(0) && text.contains("40 events"), "{text}");
+    assert!(fs::read(&out).unwrap() == whole && !part.exists());
+    fs::remove_file(&out).unwrap();
+    let mut other = whole[..whole.len() / 2].to_vec();
+    other[7] ^= 1;
+    fs::write(&part, other).unwrap();
+    let (code, text) = export(&["--resume", &id]);
+    assert!(code == Some(2) && text.contains("SHA-256") && !out.exists() && !part.exists(), "{text}");
+    let (code, _) = export(&["--resume", &id]);
+    assert!(code == Some(0) && fs::read(&out).unwrap() == whole);
+
+    // Since then nothing but what the exports themselves are.
+    fs::remove_file(&out).unwrap();
+    let (code, text) = export(&["--format", "jsonl", "--action", "invoice.*", "--since", "last"]);
+    assert!(code == Some(0) && text.contains(": 0 events"), "{text}");
+    fs::remove_file(&out).unwrap();
+    let (code, text) = export(&["--format", "evidence", "--action", "invoice.*", "--covering"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = process::said(&process::run(["verify", "bundle", path]));
+    assert!(code == Some(0) && text.contains("PROVEN"), "{text}");
+    fs::remove_file(&out).unwrap();
+    let (code, text) = export(&["--format", "evidence", "--actor", "nobody"]);
+    assert!(code == Some(1) && text.contains("not_found"), "{text}");
+    let (code, text) = export(&["--format", "csv", "--outcome", "fail"]);
+    assert!(code == Some(1) && text.contains("outcome"), "{text}");
+    let (code, text) = export(&["--resume", "exp_00000000000000000000000000000000"]);
+    assert!(code == Some(1) && text.contains("no such export"), "{text}");
+    // It goes on after a kill: what was asked for is made at the next start.
+    stele.kill();
+    let stele = process::start(&folder.path().join("data"));
+    let (code, text) = asked(&stele, &["export", "--tenant", "org_a", "--resume", &id, "--out", path]);
+    assert!(code == Some(0) && fs::read(&out).unwrap() == whole, "{text}");
 }

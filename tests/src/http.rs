@@ -36,7 +36,7 @@ const COMPARED: [&str; 7] = [
     "www-authenticate",
 ];
 /// Members whose values are different each time and tell nothing.
-const MASKED: [&str; 4] = ["request_id", "next_cursor", "key", "key_id"];
+const MASKED: [&str; 5] = ["request_id", "next_cursor", "next_since", "key", "key_id"];
 /// Members that count what goes on beside the script.
 const COUNTING: [&str; 2] = ["checked", "objects"];
 /// How long sealing may take: what the runner promises.

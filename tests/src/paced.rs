@@ -10,12 +10,13 @@ use std::task::Poll;
 use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
 use stele::archive::ArchiveEntry;
 use stele::error::Result;
+use stele::export::{Export, ExportKey, ExportedFile};
 use stele::id::{EventId, TenantId};
 use stele::layout::ObjectKey;
 use stele::ports::{
-    ApiKeys, ArchiveIndex, ArchiveObjects, Heads, HotIndex, HotStore, IdRange, ListedObject, LockedObjects,
-    Order, Outbox, Policies, Put, PutIfAbsent, PutOutcome, Reconciled, Refusals, Spooled, StoredObject,
-    Tenants, Watermarks,
+    ApiKeys, ArchiveIndex, ArchiveObjects, ExportFiles, ExportLink, Exports, Heads, HotIndex, HotStore,
+    IdRange, ListedObject, LockedObjects, Order, Outbox, Policies, Put, PutIfAbsent, PutOutcome, Reconciled,
+    Refusals, Spooled, StoredObject, Tenants, Watermarks,
 };
 use stele::record::Record;
 use stele::refusal::{Refusal, RefusalId};
@@ -302,6 +303,40 @@ impl<T: Watermarks + ?Sized> Watermarks for Paced<T> {
 
     async fn put_reconciled(&self, tenant: &Tenant, reconciled: &Reconciled) -> Result<()> {
         self.call(self.inner.put_reconciled(tenant, reconciled)).await
+    }
+}
+
+#[async_trait]
+impl<T: Exports + ?Sized> Exports for Paced<T> {
+    async fn create_export(&self, tenant: &Tenant, export: &Export, name: Option<&str>) -> Result<Export> {
+        self.call(self.inner.create_export(tenant, export, name)).await
+    }
+
+    async fn export(&self, tenant: &Tenant, id: &str) -> Result<Option<Export>> {
+        self.call(self.inner.export(tenant, id)).await
+    }
+
+    async fn exports(&self, tenant: &Tenant, before: Option<&str>, limit: usize) -> Result<Vec<Export>> {
+        self.call(self.inner.exports(tenant, before, limit)).await
+    }
+
+    async fn replace_export(&self, tenant: &Tenant, expected: u64, export: &Export) -> Result<bool> {
+        self.call(self.inner.replace_export(tenant, expected, export)).await
+    }
+}
+
+#[async_trait]
+impl<T: ExportFiles + ?Sized> ExportFiles for Paced<T> {
+    async fn put_export(&self, key: &ExportKey, file: &Spooled, facts: &ExportedFile) -> Result<bool> {
+        self.call(self.inner.put_export(key, file, facts)).await
+    }
+
+    async fn exported(&self, key: &ExportKey) -> Result<Option<ExportedFile>> {
+        self.call(self.inner.exported(key)).await
+    }
+
+    async fn link(&self, key: &ExportKey, name: &str, media_type: &str) -> Result<Option<ExportLink>> {
+        self.call(self.inner.link(key, name, media_type)).await
     }
 }
 

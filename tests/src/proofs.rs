@@ -166,13 +166,10 @@ pub(crate) fn leaf_hashes(world: &World, tenant: &Tenant) -> Vec<Hash> {
         }
     }
     for file in at_once(world.archive_files(tenant)) {
-        let mut visit = |first: LeafIndex, records: &[stele::record::Record]| {
-            for (record, at) in records.iter().zip(first.to_u64() as usize..) {
-                leaves[at] = record.leaf_hash;
-            }
-            Ok(())
+        let mut visit = |index: LeafIndex, record: &stele::record::Record| {
+            leaves[index.to_u64() as usize] = record.leaf_hash;
         };
-        at_once(file.verify(tenant.id(), &mut visit)).unwrap();
+        at_once(crate::world::verified(&file, tenant.id(), &mut visit)).unwrap();
     }
     leaves
 }

@@ -23,8 +23,13 @@ const SEGMENT_LEAVES: usize = 5_000;
 
 /// Seals events as one tenant's and writes the segments as a file of the archive.
 fn archive(path: &Path, events: &str) {
+    write_archive(path, &accepted(events));
+}
+
+/// The records of events, one per line, as one tenant's.
+pub(crate) fn accepted(events: &str) -> Vec<Record> {
     let tenant = TenantId::parse("org_acme").unwrap();
-    let records: Vec<Record> = events
+    events
         .lines()
         .zip(0_u64..)
         .map(|(line, n)| {
@@ -45,7 +50,12 @@ fn archive(path: &Path, events: &str) {
             };
             draft.accept(&terms).unwrap().record
         })
-        .collect();
+        .collect()
+}
+
+/// Seals records, the tenant `org_acme`'s, and writes the segments as a file of the archive.
+pub(crate) fn write_archive(path: &Path, records: &[Record]) {
+    let tenant = TenantId::parse("org_acme").unwrap();
     let origin = Origin::parse("log.example/7c2e").unwrap();
     let mut writer =
         ArchiveWriter::create(path, &origin, LogNumber(0), RightEdge::empty(), Timestamp::default()).unwrap();

@@ -58,6 +58,7 @@ fn dependencies_point_inwards() {
         ("stele-compact", vec!["stele", "stele-adapters"]),
         ("stele-reconcile", vec!["stele", "stele-adapters"]),
         ("stele-watchdog", vec!["stele", "stele-adapters"]),
+        ("stele-export", vec!["stele", "stele-adapters"]),
         ("stele-query", vec!["stele", "stele-adapters"]),
         ("stele-verify", vec!["stele", "stele-adapters"]),
         (
@@ -67,6 +68,7 @@ fn dependencies_point_inwards() {
                 "stele-adapters",
                 "stele-compact",
                 "stele-drain",
+                "stele-export",
                 "stele-ingest",
                 "stele-query",
                 "stele-reconcile",
@@ -119,8 +121,10 @@ fn a_tenant_without_a_grant_is_made_by_the_system_alone() {
         "functions/seal/src/idle.rs",
         "functions/compact/src/lib.rs",
         "functions/compact/src/plan.rs",
+        "functions/export/src/lib.rs",
         "functions/local/src/sealing.rs",
         "functions/local/src/archiving.rs",
+        "functions/local/src/exporting.rs",
         "functions/reconcile/src/lib.rs",
         // For whoever runs the installation, past its API.
         "clients/cli/src/doctor/ask.rs",

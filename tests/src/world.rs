@@ -34,6 +34,7 @@ use stele_adapters::faults::{FaultPlan, Faulty};
 use stele_adapters::folder::LockedFolder;
 use stele_adapters::http::{Request, Response};
 use stele_adapters::memory::MemoryStore;
+use stele_adapters::memory_exports::MemoryExports;
 use stele_adapters::memory_objects::MemoryObjects;
 use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::parquet::archive::ArchiveFile;
@@ -43,6 +44,7 @@ use stele_adapters::stored_tree::StoredTree;
 use stele_adapters::tenants::TenantCache;
 use stele_compact::{Compact, Visit};
 use stele_drain::Drain;
+use stele_export::Exporter;
 use stele_ingest::{Ingest, ReceiptSigner};
 use stele_query::Query;
 use stele_reconcile::Reconcile;
@@ -86,8 +88,11 @@ pub(crate) struct World {
     pub(crate) errands: Arc<MemoryQueue>,
     /// What reconciliation found missing.
     pub(crate) parking: Arc<MemoryQueue>,
+    /// Exports that are to be made, and their files.
+    pub(crate) to_export: Arc<MemoryQueue>,
+    pub(crate) files: Arc<MemoryExports>,
     /// Files under way.
-    spool: tempfile::TempDir,
+    pub(crate) spool: tempfile::TempDir,
     pub(crate) queue: Arc<MemoryQueue>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) random: Arc<SeededRandom>,
@@ -220,6 +225,8 @@ impl World {
             objects,
             errands: Arc::new(MemoryQueue::new(clock.clone())),
             parking: Arc::new(MemoryQueue::new(clock.clone())),
+            to_export: Arc::new(MemoryQueue::new(clock.clone())),
+            files: Arc::new(MemoryExports::new()),
             spool: tempfile::tempdir().unwrap(),
             queue: Arc::new(MemoryQueue::new(clock.clone())),
             clock,
@@ -348,6 +355,9 @@ impl World {
             watermarks: stores.clone(),
             policies: stores.clone(),
             compaction: Arc::new(Paced { pace: self.paced, inner: errands }),
+            exports: stores.clone(),
+            export_files: self.export_files(),
+            exporting: self.exporting(),
             tree: Arc::new(StoredTree::new(stores.clone(), stores.clone(), self.locked())),
             cold: Arc::new(ColdSearch::new(stores.clone(), stores.clone(), self.locked())),
             places: Arc::new(Places::new(stores.clone(), stores.clone(), self.locked())),
@@ -361,6 +371,32 @@ impl World {
             secrets,
             public_keys: self.public_keys(),
             env: "test".to_owned(),
+        }
+    }
+
+    fn export_files(&self) -> Arc<Paced<Faulty<MemoryExports>>> {
+        let inner = Arc::new(Faulty::new(self.files.clone(), &self.faults));
+        Arc::new(Paced { pace: self.paced, inner })
+    }
+
+    fn exporting(&self) -> Arc<Paced<Faulty<MemoryQueue>>> {
+        let inner = Arc::new(Faulty::new(self.to_export.clone(), &self.faults));
+        Arc::new(Paced { pace: self.paced, inner })
+    }
+
+    /// A cold start of export.
+    pub(crate) fn exporter(&self) -> Exporter {
+        let stores = self.stores();
+        Exporter {
+            exports: stores.clone(),
+            files: self.export_files(),
+            tenants: stores.clone(),
+            heads: stores.clone(),
+            archive: stores,
+            objects: self.locked(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            spool: self.spool.path().to_owned(),
         }
     }
 
@@ -604,13 +640,10 @@ impl World {
                 walked.edge = header.before.clone();
             }
             assert_eq!(header.before, walked.edge, "`{}` leaves a hole or overlaps", file.key());
-            let mut visit = |first: LeafIndex, records: &[Record]| {
-                for (record, index) in records.iter().zip(first.to_u64()..) {
-                    leaves.insert(index, (record.id, record.leaf_hash));
-                }
-                Ok(())
+            let mut visit = |index: LeafIndex, record: &Record| {
+                leaves.insert(index.to_u64(), (record.id, record.leaf_hash));
             };
-            file.verify(tenant.id(), &mut visit).await.unwrap();
+            verified(&file, tenant.id(), &mut visit).await.unwrap();
             let own = leaves.range(header.first().to_u64()..header.end().to_u64());
             for (_, (id, hash)) in own {
                 let before = logged.insert(*id, *hash);
@@ -748,4 +781,17 @@ pub(crate) fn until_stuck<T>(future: impl Future<Output = T>) -> Option<T> {
 /// Runs a future that is done at once.
 pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
     until_stuck(future).expect("nothing in memory makes anybody wait")
+}
+
+/// Verifies a file of the archive, and shows every record in it.
+pub(crate) async fn verified(
+    file: &ArchiveFile,
+    tenant: &TenantId,
+    visit: &mut (dyn FnMut(LeafIndex, &Record) + Send),
+) -> stele::Result<Hash> {
+    file.verify(tenant, Arc::new(|_| true), &mut |leaves| {
+        leaves.kept.iter().for_each(|(index, record)| visit(*index, record));
+        Ok(())
+    })
+    .await
 }

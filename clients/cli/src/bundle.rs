@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Bundle) -> Result<(), Failure> {
     for (name, value) in [("search", &args.search), ("from", &args.from), ("to", &args.to)] {
         filter.extend(value.iter().map(|value| (name.to_owned(), value.clone())));
     }
-    let request = BundleRequest { filter, covering: args.covering };
+    let request = BundleRequest { filter, covering: args.covering, ..BundleRequest::default() };
     let runtime = crate::runtime()?;
     let objects: Arc<dyn LockedObjects> = match &args.installation {
         Some(installation) => runtime.block_on(bucket(installation, &args.place))?,

@@ -33,6 +33,8 @@ pub(crate) struct Server {
 /// A server that can be asked.
 pub(crate) struct Client {
     agent: ureq::Agent,
+    /// For files, which take as long as they take.
+    downloads: ureq::Agent,
     base: String,
     key: String,
 }
@@ -89,15 +91,19 @@ impl Server {
             let text = "an API key is one or more visible ASCII characters: check --key or STELE_KEY";
             return Err(Failure::CouldNot(text.to_owned()));
         }
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(ANSWER))
-            .user_agent(concat!("stele/", env!("CARGO_PKG_VERSION")));
-        // A proxy of the environment does not lead to this machine.
-        let config = if local { config.proxy(None) } else { config };
-        Ok(Client { agent: config.build().into(), base: base.to_owned(), key })
+        let agent = |whole: Option<Duration>| -> ureq::Agent {
+            let config = ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .timeout_connect(Some(CONNECT))
+                .timeout_recv_response(Some(ANSWER))
+                .timeout_global(whole)
+                .user_agent(concat!("stele/", env!("CARGO_PKG_VERSION")));
+            // A proxy of the environment does not lead to this machine.
+            let config = if local { config.proxy(None) } else { config };
+            config.build().into()
+        };
+        Ok(Client { agent: agent(Some(ANSWER)), downloads: agent(None), base: base.to_owned(), key })
     }
 
     fn dev_key(&self) -> Result<String, Failure> {
@@ -161,6 +167,32 @@ impl Client {
     /// Removes something.
     pub(crate) fn delete(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer, Failure> {
         self.send(Method::DELETE, path, query, &[], Vec::new())
+    }
+
+    /// Reads a file from a byte on, at a path of this server or at a link it gave. Only this server sees the key.
+    pub(crate) fn download(&self, url: &str, from: u64) -> Result<Box<dyn std::io::Read>, Failure> {
+        let request = match url.starts_with('/') {
+            true => Request::get(format!("{}{url}", self.base))
+                .header("authorization", format!("Bearer {}", self.key)),
+            false => Request::get(url),
+        };
+        let request = if from > 0 { request.header("range", format!("bytes={from}-")) } else { request };
+        let unreachable =
+            |why: ureq::Error| Failure::CouldNot(format!("the file does not come ({why}): try again"));
+        let done = request.body(()).map_err(ureq::Error::from).and_then(|r| self.downloads.run(r));
+        let (parts, body) = done.map_err(unreachable)?.into_parts();
+        match (parts.status.as_u16(), from) {
+            (200, 0) | (206, _) => Ok(Box::new(body.into_reader())),
+            (200, _) => Err(Failure::Refused(
+                "the server sends files only whole: remove what came and begin anew".to_owned(),
+            )),
+            (status @ 400..=499, _) => {
+                Err(Failure::Refused(format!("the server answered {status} to the request for the file")))
+            }
+            (status, _) => {
+                Err(Failure::CouldNot(format!("the server answered {status} to the request for the file")))
+            }
+        }
     }
 
     fn send(

@@ -10,13 +10,17 @@ mod items;
 mod import;
 mod dev;
 mod send;
+mod zone;
+mod filters;
 mod query;
+mod tail;
 mod keys;
 mod retention;
 mod hold;
 mod generate;
 mod verify;
 mod bundle;
+mod export;
 mod witness;
 mod rebuild;
 mod archive;
@@ -43,12 +47,14 @@ enum Command {
     Send(send::Send),
     Import(import::Import),
     Query(query::Query),
+    Tail(tail::Tail),
     Checkpoint(query::Checkpoint),
     Keys(keys::Keys),
     Retention(retention::Retention),
     Hold(hold::Hold),
     Verify(verify::Verify),
     Bundle(bundle::Bundle),
+    Export(export::Export),
     Witness(witness::Witness),
     Rebuild(rebuild::Rebuild),
     Archive(archive::Archive),
@@ -86,6 +92,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Send(args) => send::run(args),
         Command::Import(args) => import::run(args),
         Command::Query(args) => query::run(args),
+        Command::Tail(args) => tail::run(args),
         Command::Checkpoint(args) => query::checkpoint(args),
         Command::Keys(args) => keys::run(args),
         Command::Retention(args) => return retention::run(args),
@@ -96,6 +103,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(verdict.exit_code()));
         }
         Command::Bundle(args) => bundle::run(args),
+        Command::Export(args) => export::run(args),
         Command::Witness(args) => witness::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Archive(args) => archive::run(args),
@@ -147,6 +155,9 @@ mod tests {
             "stele verify receipt r.txt --data d",
             "stele verify receipt r.txt --bundle b.zip --receipt-key AA==",
             "stele bundle --tenant org_a --data d --from 2026-05-01 --to 2026-06-01 --actor u1 --covering --out b.zip",
+            "stele export --tenant org_a --format csv --actor u1 --action invoice.* --since last --out e.csv",
+            "stele export --format evidence --covering --from 2026-05-01 --since 12 --out e.zip --url http://h --key k",
+            "stele export --tenant org_a --resume exp_1 --out e.csv",
             "stele witness --listen 127.0.0.1:0 --data w --name w.example/1 --log-name stele.local --public-key AA==",
             "stele rebuild --data d",
             "stele archive --data d --close-today",
@@ -164,6 +175,9 @@ mod tests {
             "stele hold list --tenant org_a --state in_force",
             "stele hold release hold_1 --tenant org_a",
             "stele query --tenant org_a --actor u1 --action invoice.* --limit 10 --json",
+            "stele query --q -action:a.b --outcome denied --ip 1.2.3.4 --all --format csv --tz local --order asc",
+            "stele query --resource-type t --resource r --actor-name A --search s --tz -05:00 --explain",
+            "stele tail --q is:sealed --tz +02:00 --limit 5 --json --once",
             "stele openapi",
             "stele cost --events-per-day 1000000 --avg-bytes 750 --retention 365 --tenants 9 --batch 100 --json",
         ] {
@@ -194,6 +208,9 @@ mod tests {
         assert_eq!(refused(&["stele", "doctor", "--data", "d"]), ErrorKind::UnknownArgument);
         assert_eq!(refused(&["stele", "retention", "set", "--class", "400"]), ErrorKind::ValueValidation);
         assert_eq!(refused(&["stele", "hold", "place"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refused(&["stele", "export", "--out", "x"]), ErrorKind::MissingRequiredArgument);
+        let xml = ["stele", "export", "--format", "xml", "--out", "x"];
+        assert_eq!(refused(&xml), ErrorKind::ValueValidation);
         assert_eq!(refused(&["stele", "upload"]), ErrorKind::InvalidSubcommand);
     }
 }

@@ -2,7 +2,7 @@
 //! tests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stele::ports::{Clock, Random};
 use stele::time::Timestamp;
 
@@ -30,6 +30,32 @@ impl Random for SystemRandom {
     fn fill(&self, bytes: &mut [u8]) {
         // Ids and secrets that can be guessed would be worse than a process that stops.
         getrandom::fill(bytes).expect("the operating system gives random bytes");
+    }
+}
+
+/// Between two looks of somebody who waits.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+/// How long somebody waits for something new, looking now and then. Waiting, the thread is free for others.
+#[derive(Debug)]
+pub struct Patience {
+    ends: tokio::time::Instant,
+}
+
+impl Patience {
+    /// So many seconds of it, from now on.
+    pub fn of_seconds(seconds: usize) -> Patience {
+        Patience { ends: tokio::time::Instant::now() + Duration::from_secs(seconds as u64) }
+    }
+
+    /// Waits until it is time to look again; false if there is no patience left.
+    pub async fn again(&self) -> bool {
+        let left = self.ends.saturating_duration_since(tokio::time::Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        tokio::time::sleep(left.min(BETWEEN_LOOKS)).await;
+        true
     }
 }
 

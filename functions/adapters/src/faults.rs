@@ -10,12 +10,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
 use stele::archive::ArchiveEntry;
+use stele::export::{Export, ExportKey, ExportedFile};
 use stele::id::{EventId, TenantId};
 use stele::layout::ObjectKey;
 use stele::ports::{
-    ApiKeys, ArchiveIndex, ArchiveObjects, Backlog, Heads, HotIndex, HotStore, IdRange, ListedObject,
-    LockedObjects, Order, Outbox, Policies, Put, PutIfAbsent, PutOutcome, Reconciled, Refusals, Spooled,
-    StoredObject, Tenants, Watermarks,
+    ApiKeys, ArchiveIndex, ArchiveObjects, Backlog, ExportFiles, ExportLink, Exports, Heads, HotIndex,
+    HotStore, IdRange, ListedObject, LockedObjects, Order, Outbox, Policies, Put, PutIfAbsent, PutOutcome,
+    Reconciled, Refusals, Spooled, StoredObject, Tenants, Watermarks,
 };
 use stele::record::Record;
 use stele::refusal::{Refusal, RefusalId};
@@ -98,6 +99,13 @@ pub const CALLS: &[&str] = &[
     "refusals.refuse",
     "refusals.refusals",
     "refusals.unassigned_refusals",
+    "exports.create_export",
+    "exports.export",
+    "exports.exports",
+    "exports.replace_export",
+    "export_files.put_export",
+    "export_files.exported",
+    "export_files.link",
 ];
 
 /// Decides which calls fail, and remembers all of them. Shared by clones.
@@ -536,6 +544,40 @@ impl<T: Refusals + ?Sized> Refusals for Faulty<T> {
 
     async fn unassigned_refusals(&self, before: Option<&RefusalId>, limit: usize) -> Result<Vec<Refusal>> {
         self.plan.run("refusals.unassigned_refusals", self.inner.unassigned_refusals(before, limit)).await
+    }
+}
+
+#[async_trait]
+impl<T: Exports + ?Sized> Exports for Faulty<T> {
+    async fn create_export(&self, tenant: &Tenant, export: &Export, name: Option<&str>) -> Result<Export> {
+        self.plan.run("exports.create_export", self.inner.create_export(tenant, export, name)).await
+    }
+
+    async fn export(&self, tenant: &Tenant, id: &str) -> Result<Option<Export>> {
+        self.plan.run("exports.export", self.inner.export(tenant, id)).await
+    }
+
+    async fn exports(&self, tenant: &Tenant, before: Option<&str>, limit: usize) -> Result<Vec<Export>> {
+        self.plan.run("exports.exports", self.inner.exports(tenant, before, limit)).await
+    }
+
+    async fn replace_export(&self, tenant: &Tenant, expected: u64, export: &Export) -> Result<bool> {
+        self.plan.run("exports.replace_export", self.inner.replace_export(tenant, expected, export)).await
+    }
+}
+
+#[async_trait]
+impl<T: ExportFiles + ?Sized> ExportFiles for Faulty<T> {
+    async fn put_export(&self, key: &ExportKey, file: &Spooled, facts: &ExportedFile) -> Result<bool> {
+        self.plan.run("export_files.put_export", self.inner.put_export(key, file, facts)).await
+    }
+
+    async fn exported(&self, key: &ExportKey) -> Result<Option<ExportedFile>> {
+        self.plan.run("export_files.exported", self.inner.exported(key)).await
+    }
+
+    async fn link(&self, key: &ExportKey, name: &str, media_type: &str) -> Result<Option<ExportLink>> {
+        self.plan.run("export_files.link", self.inner.link(key, name, media_type)).await
     }
 }
 

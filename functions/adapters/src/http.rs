@@ -9,6 +9,8 @@ use http::{HeaderValue, StatusCode, Uri};
 use serde::Serialize;
 use std::error::Error as StdError;
 use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
 use stele::ports::Random;
 use stele::problem::{self, Problem};
 use stele::routes::{self, Parameters};
@@ -18,6 +20,16 @@ use stele::{Error, Kind, Result};
 pub type Request = http::Request<Bytes>;
 /// An answer with its whole body.
 pub type Response = http::Response<Bytes>;
+
+/// A part of a file as the body of an answer, in its extensions: the answer's own body is empty then, and whoever serves it
+/// reads the file as it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileBody {
+    /// The file.
+    pub path: PathBuf,
+    /// Which bytes of it.
+    pub range: Range<u64>,
+}
 
 /// The header a request id travels in, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");

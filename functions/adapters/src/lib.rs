@@ -14,6 +14,8 @@ pub mod dynamodb;
 #[cfg(feature = "aws")]
 pub mod s3;
 #[cfg(feature = "aws")]
+pub mod s3_exports;
+#[cfg(feature = "aws")]
 pub mod sqs;
 #[cfg(feature = "aws")]
 pub mod secrets;
@@ -21,13 +23,16 @@ pub mod parquet;
 mod lifecycle;
 pub mod folder;
 pub mod folder_queue;
+pub mod folder_exports;
 pub mod memory;
 pub mod memory_objects;
 pub mod memory_queue;
+pub mod memory_exports;
 pub mod faults;
 pub mod contract;
 pub mod stored_tree;
 pub mod places;
+pub mod sealed;
 pub mod cold_search;
 pub mod bundle;
 pub mod witnesses;

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, LogNumber, Tenant, TenantRecord};
 use stele::archive::ArchiveEntry;
+use stele::export::Export;
 use stele::id::{EventId, TenantId};
 use stele::ports::{
-    ApiKeys, ArchiveIndex, Heads, HotIndex, HotStore, IdRange, Order, Policies, Put, PutOutcome, Reconciled,
-    Refusals, Tenants, Watermarks,
+    ApiKeys, ArchiveIndex, Exports, Heads, HotIndex, HotStore, IdRange, Order, Policies, Put, PutOutcome,
+    Reconciled, Refusals, Tenants, Watermarks,
 };
 use stele::record::Record;
 use stele::refusal::{Refusal, RefusalId};
@@ -17,7 +18,7 @@ use stele::retention::{Enforcement, LegalHold, PlatformRetention};
 use stele::segment::{Head, IndexEntry};
 use stele::time::{Day, Timestamp};
 use stele::tlog::hash::{LeafIndex, TreeSize};
-use stele::{Code, Error, Result};
+use stele::{Code, Error, Result, limits};
 
 /// A hot store and a control table in memory, with the stream of what was inserted.
 #[derive(Debug, Default)]
@@ -42,6 +43,8 @@ struct Inner {
     enforcements: BTreeMap<TenantId, Enforcement>,
     reconciled: BTreeMap<TenantId, Reconciled>,
     refusals: BTreeMap<(Option<TenantId>, RefusalId), Refusal>,
+    exports: BTreeMap<(TenantId, String), Export>,
+    export_names: BTreeMap<(TenantId, String), (String, u64)>,
 }
 
 #[derive(Debug)]
@@ -459,6 +462,42 @@ impl Policies for MemoryStore {
 }
 
 #[async_trait]
+impl Exports for MemoryStore {
+    async fn create_export(&self, tenant: &Tenant, export: &Export, name: Option<&str>) -> Result<Export> {
+        let mut inner = self.lock();
+        let mut id = export.id.clone();
+        if let Some(name) = name {
+            let named = inner.export_names.entry((tenant.id().clone(), name.to_owned()));
+            let (first, at) = named.or_insert_with(|| (id.clone(), export.created_ms));
+            if *at + limits::REMEMBERED_MS <= export.created_ms {
+                (*first, *at) = (id, export.created_ms);
+            }
+            id = first.clone();
+        }
+        let there = inner.exports.entry((tenant.id().clone(), id.clone()));
+        Ok(there.or_insert_with(|| Export { id, ..export.clone() }).clone())
+    }
+
+    async fn export(&self, tenant: &Tenant, id: &str) -> Result<Option<Export>> {
+        Ok(self.lock().exports.get(&(tenant.id().clone(), id.to_owned())).cloned())
+    }
+
+    async fn exports(&self, tenant: &Tenant, before: Option<&str>, limit: usize) -> Result<Vec<Export>> {
+        let inner = self.lock();
+        let own = inner.exports.iter().rev().filter(|((owner, _), _)| owner == tenant.id());
+        let below = own.filter(|((_, id), _)| before.is_none_or(|before| id.as_str() < before));
+        Ok(below.take(limit).map(|(_, export)| export.clone()).collect())
+    }
+
+    async fn replace_export(&self, tenant: &Tenant, expected: u64, export: &Export) -> Result<bool> {
+        let mut inner = self.lock();
+        let there = inner.exports.get_mut(&(tenant.id().clone(), export.id.clone()));
+        let there = there.filter(|there| there.revision == expected);
+        Ok(there.map(|there| *there = export.clone()).is_some())
+    }
+}
+
+#[async_trait]
 impl Watermarks for MemoryStore {
     async fn reconciled(&self, tenant: &Tenant) -> Result<Option<Reconciled>> {
         Ok(self.lock().reconciled.get(tenant.id()).cloned())
@@ -478,7 +517,9 @@ impl Watermarks for MemoryStore {
 mod tests {
     use super::*;
     use crate::contract::sample::{record, tenant};
-    use crate::contract::{api_keys, archive_index, heads, hot, policies, refusals, tenants, watermarks};
+    use crate::contract::{
+        api_keys, archive_index, exports, heads, hot, policies, refusals, tenants, watermarks,
+    };
 
     #[tokio::test]
     async fn it_keeps_the_contracts() {
@@ -491,6 +532,7 @@ mod tests {
         policies::suite(&store, "m").await;
         watermarks::suite(&store, "m").await;
         refusals::suite(&store, "m").await;
+        exports::suite(&store, "m").await;
     }
 
     #[tokio::test]

@@ -148,6 +148,11 @@ impl LockedBucket {
     }
 }
 
+/// How long a put of so many bytes may take.
+pub(crate) fn file_timeout(bytes: u64) -> Duration {
+    FILE_TIMEOUT_MIN + Duration::from_secs(bytes / FILE_BYTES_PER_SECOND_MIN)
+}
+
 /// A time as S3 takes it: whole seconds, never early.
 fn lock_time(retain_until: Timestamp) -> DateTime {
     DateTime::from_secs(i64::try_from(retain_until.ms().div_ceil(1000)).unwrap_or(i64::MAX))
@@ -286,8 +291,7 @@ impl ArchiveObjects for LockedBucket {
         // By path: a retry opens it again.
         let body = ByteStream::read_from().path(&file.path).length(Length::Exact(file.bytes)).build().await;
         let body = body.map_err(|e| Error::new(Code::Internal, DOING).with_source(e))?;
-        let timeout = FILE_TIMEOUT_MIN + Duration::from_secs(file.bytes / FILE_BYTES_PER_SECOND_MIN);
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).build();
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(file_timeout(file.bytes)).build();
         let request = self
             .locked_put(key, file.sha256, retain_until)
             // As a query string: of our tags' characters none needs escaping in one.

@@ -2,8 +2,7 @@
 //! told at once, by name, with what is expected.
 
 use crate::s3::LockMode;
-use base64::{Engine, engine::general_purpose::STANDARD};
-use stele::public_key::{PublicKey, PublishedKeys, Purpose};
+use stele::public_key::PublishedKeys;
 use stele::{Code, Error, Result};
 
 /// Table of events.
@@ -12,6 +11,8 @@ pub const EVENTS_TABLE: &str = "STELE_EVENTS_TABLE";
 pub const CONTROL_TABLE: &str = "STELE_CONTROL_TABLE";
 /// Bucket of locked objects.
 pub const ARCHIVE_BUCKET: &str = "STELE_ARCHIVE_BUCKET";
+/// Bucket of exported files.
+pub const EXPORT_BUCKET: &str = "STELE_EXPORT_BUCKET";
 /// Function that reads the log for those that may not.
 pub const QUERY_FUNCTION: &str = "STELE_QUERY_FUNCTION";
 /// Queue of what could not be stored at once.
@@ -22,6 +23,8 @@ pub const PARKING_QUEUE_URL: &str = "STELE_PARKING_QUEUE_URL";
 pub const RECONCILIATION_QUEUE_URL: &str = "STELE_RECONCILIATION_QUEUE_URL";
 /// Queue of tenants whose segments are to go into the archive.
 pub const COMPACTION_QUEUE_URL: &str = "STELE_COMPACTION_QUEUE_URL";
+/// Queue of exports that are to be made.
+pub const EXPORT_QUEUE_URL: &str = "STELE_EXPORT_QUEUE_URL";
 /// KMS key that wraps secrets.
 pub const KMS_KEY_ID: &str = "STELE_KMS_KEY_ID";
 /// Name of the logs; their origins are this, a slash and a random id.
@@ -43,22 +46,6 @@ pub const PUBLIC_KEYS: &str = "STELE_PUBLIC_KEYS";
 pub const WITNESSES: &str = "STELE_WITNESSES";
 
 const PUBLISH_EVERY_SECONDS_MAX: u64 = 24 * 60 * 60;
-
-/// Purposes of public keys in a variable.
-const PURPOSES: [(&str, Purpose); 3] = [
-    ("checkpoints", Purpose::Checkpoints),
-    ("receipts", Purpose::Receipts),
-    ("statements", Purpose::Statements),
-];
-
-/// Public keys as a variable has them.
-pub fn shown_public_keys(keys: &PublishedKeys) -> String {
-    let shown = |(purpose, key): (Purpose, PublicKey)| {
-        let name = PURPOSES.into_iter().find(|(_, known)| *known == purpose).map_or("", |(name, _)| name);
-        format!("{name}:{}", STANDARD.encode(key.0))
-    };
-    keys.all().map(shown).collect::<Vec<_>>().join(",")
-}
 
 /// Reads variables and collects what is wrong with them.
 pub struct Settings<'a> {
@@ -117,18 +104,10 @@ impl<'a> Settings<'a> {
         seconds * 1000
     }
 
-    /// [`PUBLIC_KEYS`], as [`shown_public_keys`] writes them.
+    /// [`PUBLIC_KEYS`], as [`PublishedKeys::to_text`] writes them.
     pub fn public_keys(&mut self) -> PublishedKeys {
         let expected = "public keys as `<purpose>:<base64>`, separated by commas";
-        self.read(PUBLIC_KEYS, expected, |value| {
-            let mut keys = PublishedKeys::default();
-            for text in value.split(',') {
-                let (name, key) = text.trim().split_once(':')?;
-                let (_, purpose) = PURPOSES.into_iter().find(|(known, _)| *known == name)?;
-                keys.push(purpose, PublicKey(STANDARD.decode(key).ok()?.try_into().ok()?));
-            }
-            Some(keys)
-        })
+        self.read(PUBLIC_KEYS, expected, PublishedKeys::parse)
     }
 
     /// Whether all was as it must be.
@@ -154,6 +133,7 @@ pub fn variable(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stele::public_key::SigningSeeds;
 
     #[test]
     fn all_that_is_wrong_is_told_at_once_and_no_value_is_shown() {
@@ -179,10 +159,8 @@ mod tests {
 
     #[test]
     fn public_keys_are_read() {
-        let key = PublicKey::of_seed(&[7; 32]);
-        let mut keys = PublishedKeys::default();
-        Purpose::ALL.into_iter().for_each(|purpose| keys.push(purpose, key));
-        let environment = |_: &str| Some(shown_public_keys(&keys));
+        let keys = PublishedKeys::of(&SigningSeeds::one([7; 32]), &[8; 32]);
+        let environment = |_: &str| Some(keys.to_text());
         let mut settings = Settings::new(&environment);
         assert_eq!(settings.public_keys(), keys);
         settings.finish().unwrap();

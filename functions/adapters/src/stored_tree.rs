@@ -6,6 +6,10 @@
 //!
 //! Of leaves that have expired only what tiles keep can be told: the parts between locked checkpoints, and subtrees of 256.
 
+mod parts;
+
+pub use parts::{Found, LogPart, Outline};
+
 use crate::parquet::archive::ArchiveFile;
 use crate::parquet::decode_leaves;
 use bytes::Bytes;
@@ -83,6 +87,7 @@ pub struct StoredTree {
     archive: Arc<dyn ArchiveIndex>,
     objects: Arc<dyn LockedObjects>,
     parts: Mutex<VecDeque<(PartKey, Arc<Part>)>>,
+    window: Mutex<Option<parts::Window>>,
 }
 
 /// A leaf's place under a tree.
@@ -101,7 +106,7 @@ impl StoredTree {
         archive: Arc<dyn ArchiveIndex>,
         objects: Arc<dyn LockedObjects>,
     ) -> StoredTree {
-        StoredTree { heads, archive, objects, parts: Mutex::default() }
+        StoredTree { heads, archive, objects, parts: Mutex::default(), window: Mutex::default() }
     }
 
     /// The objects it reads.

@@ -89,7 +89,13 @@ impl Ingest {
             | Endpoint::Stats
             | Endpoint::Facet
             | Endpoint::Export
+            | Endpoint::CreateExport
+            | Endpoint::Exports
+            | Endpoint::ExportJob
+            | Endpoint::ExportFile
             | Endpoint::Event
+            | Endpoint::Tail
+            | Endpoint::Feed
             | Endpoint::ParseFilter
             | Endpoint::Refused
             | Endpoint::Usage

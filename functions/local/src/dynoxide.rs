@@ -327,7 +327,7 @@ mod tests {
     use stele::time::Timestamp;
     use stele_adapters::contract::sample::{record, tenant, tenant_record};
     use stele_adapters::contract::{
-        api_keys, archive_index, heads, hot, policies, refusals, tenants, watermarks,
+        api_keys, archive_index, exports, heads, hot, policies, refusals, tenants, watermarks,
     };
 
     const START_MS: u64 = 1_767_225_600_000;
@@ -341,6 +341,7 @@ mod tests {
         policies::suite(dynamo.store(), "d").await;
         watermarks::suite(dynamo.store(), "d").await;
         refusals::suite(dynamo.store(), "d").await;
+        exports::suite(dynamo.store(), "d").await;
     }
 
     async fn put(dynamo: &EmbeddedDynamo, n: u64, expires: Timestamp) {

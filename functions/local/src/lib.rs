@@ -1,7 +1,7 @@
 //! The local runner: the same handlers as on AWS, in one process and one data folder.
 //!
 //! `DATA/dynamodb.sqlite` is the database, `DATA/archive` the write-once folder, `DATA/spill` the queue of what waits,
-//! `DATA/spool` room for files under way, `DATA/secrets` what must never be lost. It adds nothing to what the handlers do: it
+//! `DATA/spool` room for files under way, `DATA/exports` exported files, `DATA/secrets` what must never be lost. It adds nothing to what the handlers do: it
 //! listens, feeds the stream to seal, keeps the schedules, and stops cleanly.
 
 pub mod dynoxide;
@@ -10,11 +10,13 @@ pub mod listener;
 mod draining;
 mod sealing;
 mod archiving;
+mod exporting;
 
 pub use crate::archiving::Round;
 use crate::archiving::{Archiving, Locked};
 use crate::draining::Draining;
 use crate::dynoxide::EmbeddedDynamo;
+use crate::exporting::Exporting;
 use crate::listener::Functions;
 use crate::sealing::{ForgettingGuard, Sealing};
 use bytes::Bytes;
@@ -27,7 +29,7 @@ use stele::access::{ApiKey, KeyHash, Scope};
 use stele::error::{Code, Error, Result};
 use stele::id::TenantId;
 use stele::limits;
-use stele::ports::{ArchiveObjects, Backlog, Clock, Inbox, LockedObjects, Outbox, Random};
+use stele::ports::{ArchiveObjects, Backlog, Clock, ExportFiles, Inbox, LockedObjects, Outbox, Random};
 use stele::tlog::hash::Hash;
 use stele_adapters::acceptor::{Acceptor, NotedDays};
 use stele_adapters::authenticator::Authenticator;
@@ -35,7 +37,9 @@ use stele_adapters::clock::{SystemClock, SystemRandom};
 use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::dynamodb::DynamoStore;
 use stele_adapters::folder::LockedFolder;
+use stele_adapters::folder_exports::ExportFolder;
 use stele_adapters::folder_queue::FolderQueue;
+use stele_adapters::memory_exports::MemoryExports;
 use stele_adapters::memory_objects::MemoryObjects;
 use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::places::Places;
@@ -44,6 +48,7 @@ use stele_adapters::tenants::TenantCache;
 use stele_adapters::witnesses::Witness;
 use stele_compact::Compact;
 use stele_drain::Drain;
+use stele_export::Exporter;
 use stele_ingest::{Ingest, ReceiptSigner};
 use stele_query::Query;
 use stele_reconcile::Reconcile;
@@ -88,6 +93,7 @@ pub struct Runner {
     stop: Stop,
     draining: JoinHandle<()>,
     archiving: JoinHandle<()>,
+    exporting: JoinHandle<()>,
     sealing: JoinHandle<()>,
     /// Keeps other processes out of the data folder.
     _claim: Option<File>,
@@ -97,6 +103,7 @@ pub struct Runner {
 struct Stop {
     draining: watch::Sender<bool>,
     archiving: watch::Sender<bool>,
+    exporting: watch::Sender<bool>,
     sealing: watch::Sender<bool>,
 }
 
@@ -105,6 +112,28 @@ struct Queue {
     outbox: Arc<dyn Outbox>,
     inbox: Arc<dyn Inbox>,
     backlog: Arc<dyn Backlog>,
+}
+
+/// Where exported files lie.
+enum ExportedFiles {
+    Folder(ExportFolder),
+    Memory(Arc<MemoryExports>),
+}
+
+impl ExportedFiles {
+    fn open(data: Option<&Path>) -> Result<ExportedFiles> {
+        Ok(match data {
+            Some(data) => ExportedFiles::Folder(ExportFolder::open(data.join("exports"))?),
+            None => ExportedFiles::Memory(Arc::new(MemoryExports::new())),
+        })
+    }
+
+    fn port(&self) -> Arc<dyn ExportFiles> {
+        match self {
+            ExportedFiles::Folder(folder) => Arc::new(folder.clone()),
+            ExportedFiles::Memory(files) => files.clone(),
+        }
+    }
 }
 
 /// The write-once folder of a data folder.
@@ -158,6 +187,8 @@ struct Installation {
     /// Errands to compact, and what reconciliation finds missing. A restart loses neither: both are found again.
     errands: Arc<MemoryQueue>,
     parking: Arc<MemoryQueue>,
+    /// Exports that are to be made; those that are not finished are found at the next start.
+    to_export: Arc<MemoryQueue>,
     stored: secrets::Stored,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -212,6 +243,7 @@ impl Installation {
         let dynamo = Arc::new(EmbeddedDynamo::start(database.as_deref()).await?);
         let errands = Arc::new(MemoryQueue::new(clock.clone()));
         let parking = Arc::new(MemoryQueue::new(clock.clone()));
+        let to_export = Arc::new(MemoryQueue::new(clock.clone()));
         Ok(Installation {
             claim,
             dynamo,
@@ -221,6 +253,7 @@ impl Installation {
             spool,
             errands,
             parking,
+            to_export,
             stored,
             clock,
             random,
@@ -280,6 +313,32 @@ impl Installation {
             tenants: store.clone(),
             watermarks: store,
             guard,
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn exporting(&self, files: &ExportedFiles) -> Exporting {
+        let store = Arc::new(self.dynamo.store().clone());
+        Exporting {
+            exporter: Exporter {
+                exports: store.clone(),
+                files: files.port(),
+                tenants: store.clone(),
+                heads: store.clone(),
+                archive: store.clone(),
+                objects: self.objects.clone(),
+                clock: self.clock.clone(),
+                random: self.random.clone(),
+                spool: self.spool.clone(),
+            },
+            exports: store.clone(),
+            tenants: store,
+            outbox: self.to_export.clone(),
+            inbox: self.to_export.clone(),
+            folder: match files {
+                ExportedFiles::Folder(folder) => Some(folder.clone()),
+                ExportedFiles::Memory(_) => None,
+            },
             clock: self.clock.clone(),
         }
     }
@@ -344,6 +403,7 @@ impl Runner {
         };
         let drain =
             Drain { acceptor: acceptor(), authenticator: authenticator.clone(), refusals: store.clone() };
+        let exported = ExportedFiles::open(settings.data.as_deref())?;
         let query = Query {
             hot: store.clone(),
             heads: store.clone(),
@@ -351,6 +411,9 @@ impl Runner {
             watermarks: store.clone(),
             policies: store.clone(),
             compaction: installation.errands.clone(),
+            exports: store.clone(),
+            export_files: exported.port(),
+            exporting: installation.to_export.clone(),
             keys: store.clone(),
             refusals: store.clone(),
             backlogs: vec![queue.backlog],
@@ -368,6 +431,7 @@ impl Runner {
         let (stop, stopped) = watch::channel(false);
         let guard = ForgettingGuard::default();
         let archiving = installation.archiving(guard.clone());
+        let exporting = installation.exporting(&exported);
         let sealing = Sealing {
             parking: installation.parking.clone(),
             guard,
@@ -382,9 +446,27 @@ impl Runner {
         let sealing = tokio::spawn(sealing.run(stopped));
         let (stop_archiving, stopped) = watch::channel(false);
         let archiving = tokio::spawn(archiving.run(stopped));
-        let stop = Stop { draining: stop, archiving: stop_archiving, sealing: stop_sealing };
+        let (stop_exporting, stopped) = watch::channel(false);
+        let exporting = tokio::spawn(exporting.run(stopped));
+        let stop = Stop {
+            draining: stop,
+            archiving: stop_archiving,
+            exporting: stop_exporting,
+            sealing: stop_sealing,
+        };
         let claim = installation.claim;
-        Ok(Runner { address, keys, listener, functions, stop, draining, archiving, sealing, _claim: claim })
+        Ok(Runner {
+            address,
+            keys,
+            listener,
+            functions,
+            stop,
+            draining,
+            archiving,
+            exporting,
+            sealing,
+            _claim: claim,
+        })
     }
 
     /// Where it listens.
@@ -405,6 +487,10 @@ impl Runner {
         self.archiving
             .await
             .map_err(|e| Error::new(Code::Internal, "archiving ended early").with_source(e))?;
+        let _told = self.stop.exporting.send(true);
+        self.exporting
+            .await
+            .map_err(|e| Error::new(Code::Internal, "exporting ended early").with_source(e))?;
         let _told = self.stop.draining.send(true);
         self.draining.await.map_err(|e| Error::new(Code::Internal, "draining ended early").with_source(e))?;
         let _told = self.stop.sealing.send(true);

@@ -1,11 +1,15 @@
 //! `GET /v1/events/export`: a whole listing as one file, as long as it is small.
 
 use crate::Query;
+use crate::exports::may_export_evidence;
 use crate::search::{Found, Question, Search};
 use http::header::CONTENT_DISPOSITION;
 use http::{HeaderValue, StatusCode};
-use stele::access::{Grant, Scope, Tenant};
+use serde_json::json;
+use stele::access::{Grant, Tenant};
 use stele::bundle::BundleRequest;
+use stele::export::{Export, Format, Selection};
+use stele::id::EventId;
 use stele::query::{ExportFormat, ExportRequest, csv_header, csv_row};
 use stele::routes::Parameters;
 use stele::wire::write_event;
@@ -24,10 +28,11 @@ impl Query {
         if request.format == ExportFormat::Evidence {
             return self.evidence(grant, parameters, &request).await;
         }
-        let placed = match self.tenant(grant, parameters).await? {
+        let tenant = self.tenant(grant, parameters).await?;
+        let placed = match &tenant {
             Some(tenant) => {
-                let records = self.collect(&tenant, &request).await?;
-                self.placed(&tenant, records).await?.records
+                let records = self.collect(tenant, &request).await?;
+                self.placed(tenant, records).await?.records
             }
             None => Vec::new(),
         };
@@ -68,6 +73,9 @@ impl Query {
                 ("text/csv; charset=utf-8; header=present", Some("attachment; filename=\"events.csv\""))
             }
         };
+        if let Some(tenant) = &tenant {
+            self.tell(grant, tenant, parameters, &request, placed.len() as u64).await?;
+        }
         let mut response = answer(StatusCode::OK, content_type, out);
         if let Some(file) = file {
             response.headers_mut().insert(CONTENT_DISPOSITION, HeaderValue::from_static(file));
@@ -82,18 +90,17 @@ impl Query {
         parameters: &Parameters,
         request: &ExportRequest,
     ) -> Result<Response> {
-        if !grant.also(Scope::ProofsRead) {
-            return Err(Error::new(
-                Code::InsufficientScope,
-                "a bundle holds proofs: the key needs the scope `proofs:read` beside `events:read`",
-            ));
-        }
+        may_export_evidence(grant)?;
+        let bundle = BundleRequest {
+            filter: filters(parameters),
+            covering: request.covering,
+            ..BundleRequest::default()
+        };
+        // Not every filter can be answered by a bundle.
+        bundle.filter(self.clock.now())?;
         let none = || Error::new(Code::NotFound, "no sealed event matches");
         let tenant = self.tenant(grant, parameters).await?.ok_or_else(none)?;
         let head = self.heads.head(&tenant).await?.ok_or_else(none)?;
-        const NO_FILTERS: [&str; 5] = ["tenant_id", "organization_id", "order", "format", "covering"];
-        let pairs = parameters.pairs().iter().filter(|(name, _)| !NO_FILTERS.contains(&name.as_str()));
-        let bundle = BundleRequest { filter: pairs.cloned().collect(), covering: request.covering };
         let mut name = [0; 16];
         self.random.fill(&mut name);
         let path = std::env::temp_dir().join(format!("stele-bundle-{:032x}.zip", u128::from_be_bytes(name)));
@@ -115,15 +122,41 @@ impl Query {
             &|_, _| {},
         )
         .await;
-        let file = written.and_then(|_| {
-            std::fs::read(&path).map_err(|e| Error::new(Code::Internal, "reading a bundle").with_source(e))
+        let file = written.and_then(|written| {
+            let bytes = std::fs::read(&path);
+            let bytes = bytes.map_err(|e| Error::new(Code::Internal, "reading a bundle").with_source(e))?;
+            Ok((written.matches, bytes))
         });
         // It may never have come to be.
         let _removed = std::fs::remove_file(&path);
-        let mut response = answer(StatusCode::OK, "application/zip", file?);
+        let (events, file) = file?;
+        self.tell(grant, &tenant, parameters, request, events).await?;
+        let mut response = answer(StatusCode::OK, "application/zip", file);
         let file = HeaderValue::from_static("attachment; filename=\"evidence.zip\"");
         response.headers_mut().insert(CONTENT_DISPOSITION, file);
         Ok(response)
+    }
+
+    /// Stores the event that somebody has got this. Nothing is answered without it.
+    async fn tell(
+        &self,
+        grant: &Grant,
+        tenant: &Tenant,
+        parameters: &Parameters,
+        request: &ExportRequest,
+        events: u64,
+    ) -> Result<()> {
+        let format = match request.format {
+            // A plain list and lines hold the same.
+            ExportFormat::Json | ExportFormat::JsonLines => Format::JsonLines,
+            ExportFormat::Csv => Format::Csv,
+            ExportFormat::Evidence => Format::Evidence,
+        };
+        let selection = Selection::new(format, filters(parameters), request.covering);
+        let (now, bits) = (self.clock.now(), self.random.bits());
+        let more = [("at_once", json!(true)), ("events", json!(events))];
+        let (event, export) = (EventId::new(now, bits), Export::id(now, bits));
+        self.tell_of_export(tenant, grant.key_id(), event, &export, &selection, more).await
     }
 
     async fn collect(&self, tenant: &Tenant, request: &ExportRequest) -> Result<Vec<Found>> {
@@ -156,6 +189,13 @@ impl Query {
             Some(_) => Err(too_large("can be searched in one request")),
         }
     }
+}
+
+/// The filters among the parameters.
+fn filters(parameters: &Parameters) -> Vec<(String, String)> {
+    const NO_FILTERS: [&str; 5] = ["tenant_id", "organization_id", "order", "format", "covering"];
+    let pairs = parameters.pairs().iter().filter(|(name, _)| !NO_FILTERS.contains(&name.as_str()));
+    pairs.cloned().collect()
 }
 
 fn too_large(bound: &str) -> Error {

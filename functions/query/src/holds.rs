@@ -23,7 +23,7 @@ use stele_adapters::http::{Response, json as json_answer};
 const TENANT: [&str; 2] = ["tenant_id", "organization_id"];
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Passes a change asks for. A pass reads the holds when it begins, and one that began before the change was stored may
 /// go by a number another change asked for between our reading of the numbers and the storing. The second number from
@@ -324,7 +324,7 @@ fn unknown() -> Error {
     Error::new(Code::NotFound, "there is no such legal hold")
 }
 
-fn idempotency_key(parts: &Parts) -> Result<Option<String>> {
+pub(crate) fn idempotency_key(parts: &Parts) -> Result<Option<String>> {
     let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let text = value.to_str().map(|t| t.trim().trim_matches('"')).unwrap_or_default();
     let most = limits::IDEMPOTENCY_KEY_BYTES_MAX;

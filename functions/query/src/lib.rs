@@ -1,5 +1,5 @@
 //! The query function: everything but sending events. It searches hot store and log as one, says where records lie in
-//! their log, and administers API keys, retention and legal holds.
+//! their log, takes orders for exports, and administers API keys, retention and legal holds.
 //!
 //! It never writes a head or an object, and no event but the log's own: what was changed about a tenant stands in its log. Where requests come from is its caller's concern.
 
@@ -7,8 +7,9 @@ mod scan;
 mod search;
 mod listing;
 mod counts;
-mod export;
 mod filter;
+mod feed;
+mod tail;
 mod log;
 mod proofs;
 mod body;
@@ -17,11 +18,15 @@ mod prices;
 mod policy;
 mod retention;
 mod holds;
+mod exports;
+mod export;
 mod refused;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod policy_tests;
+#[cfg(test)]
+mod export_tests;
 
 use crate::search::Found;
 use http::StatusCode;
@@ -32,8 +37,8 @@ use stele::id::EventId;
 use stele::lookup::Lookup;
 use stele::openapi;
 use stele::ports::{
-    ApiKeys, ArchiveIndex, Backlog, Clock, ColdStore, Heads, HotStore, Outbox, Policies, Random, Refusals,
-    Watermarks,
+    ApiKeys, ArchiveIndex, Backlog, Clock, ColdStore, ExportFiles, Exports, Heads, HotStore, Outbox,
+    Policies, Random, Refusals, Watermarks,
 };
 use stele::public_key::PublishedKeys;
 use stele::query::tenant_parameter;
@@ -65,6 +70,12 @@ pub struct Query {
     pub policies: Arc<dyn Policies>,
     /// Where compact gets its errands from.
     pub compaction: Arc<dyn Outbox>,
+    /// The records of exports.
+    pub exports: Arc<dyn Exports>,
+    /// Exported files.
+    pub export_files: Arc<dyn ExportFiles>,
+    /// Where the export function gets its errands from.
+    pub exporting: Arc<dyn Outbox>,
     /// Where records lie in their log.
     pub places: Arc<Places>,
     /// What is sealed, to be searched.
@@ -119,9 +130,21 @@ impl Query {
         match route.endpoint {
             Endpoint::ListEvents => self.list(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Export => self.export(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::CreateExport => {
+                self.create_export(&self.granted(route, parts).await?, parts, &parameters, body).await
+            }
+            Endpoint::Exports => self.list_exports(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::ExportJob => {
+                self.export_job(&self.granted(route, parts).await?, &path, &parameters).await
+            }
+            Endpoint::ExportFile => {
+                self.export_file(&self.granted(route, parts).await?, parts, &path, &parameters).await
+            }
             Endpoint::Event => self.event(&self.granted(route, parts).await?, &path, &parameters).await,
             Endpoint::Stats => self.stats(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Facet => self.facet(&self.granted(route, parts).await?, &path, &parameters).await,
+            Endpoint::Feed => self.feed(&self.granted(route, parts).await?, &parameters).await,
+            Endpoint::Tail => self.tail(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::ParseFilter => self.parse_filter(&self.granted(route, parts).await?, &parameters, body),
             Endpoint::Refused => self.refused(&self.granted(route, parts).await?, &parameters).await,
             Endpoint::Usage => self.usage(&self.granted(route, parts).await?, &parameters).await,

@@ -63,15 +63,15 @@ impl Searched {
 #[derive(Serialize)]
 pub(crate) struct Watermarks {
     #[serde(serialize_with = "time")]
-    accepted: Timestamp,
+    pub(crate) accepted: Timestamp,
     #[serde(serialize_with = "optional_time")]
-    sealed: Option<Timestamp>,
+    pub(crate) sealed: Option<Timestamp>,
     /// What was received until then is in the archive.
     #[serde(serialize_with = "optional_time")]
-    archived: Option<Timestamp>,
+    pub(crate) archived: Option<Timestamp>,
     /// What was received before is proven to be in the log.
     #[serde(serialize_with = "optional_time")]
-    verified: Option<Timestamp>,
+    pub(crate) verified: Option<Timestamp>,
 }
 
 impl Watermarks {

@@ -17,6 +17,7 @@ use stele_adapters::lambda;
 use stele_adapters::metrics::{Unit, report};
 use stele_adapters::places::Places;
 use stele_adapters::s3::{LockMode, LockedBucket};
+use stele_adapters::s3_exports::ExportBucket;
 use stele_adapters::secrets::{Purpose, Wrapping};
 use stele_adapters::settings::{self, Settings};
 use stele_adapters::sqs::SqsQueue;
@@ -31,6 +32,8 @@ struct Environment {
     bucket: String,
     queue_urls: [String; 2],
     compaction_queue_url: String,
+    export_queue_url: String,
+    export_bucket: String,
     log_name: String,
     env: String,
     master_secret: String,
@@ -45,6 +48,8 @@ fn environment() -> stele::Result<Environment> {
         bucket: from.text(settings::ARCHIVE_BUCKET),
         queue_urls: [settings::SPILL_QUEUE_URL, settings::PARKING_QUEUE_URL].map(|name| from.text(name)),
         compaction_queue_url: from.text(settings::COMPACTION_QUEUE_URL),
+        export_queue_url: from.text(settings::EXPORT_QUEUE_URL),
+        export_bucket: from.text(settings::EXPORT_BUCKET),
         log_name: from.text(settings::LOG_NAME),
         env: from.env(),
         master_secret: from.text(settings::MASTER_SECRET),
@@ -70,6 +75,9 @@ async fn wired() -> stele::Result<Query> {
         watermarks: store.clone(),
         policies: store.clone(),
         compaction: Arc::new(SqsQueue::new(aws.sqs(), settings.compaction_queue_url)),
+        exports: store.clone(),
+        export_files: Arc::new(ExportBucket::new(aws.s3(), settings.export_bucket)),
+        exporting: Arc::new(SqsQueue::new(aws.sqs(), settings.export_queue_url)),
         tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
         cold: Arc::new(ColdSearch::new(store.clone(), store.clone(), objects.clone())),
         places: Arc::new(Places::new(store.clone(), store.clone(), objects)),

@@ -23,6 +23,7 @@ use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::contract::refusals;
 use stele_adapters::http::{REQUEST_ID, Request, Response};
 use stele_adapters::memory::MemoryStore;
+use stele_adapters::memory_exports::MemoryExports;
 use stele_adapters::memory_objects::MemoryObjects;
 use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::places::Places;
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     queue: Arc<MemoryQueue>,
     pub(crate) errands: Arc<MemoryQueue>,
+    pub(crate) files: Arc<MemoryExports>,
+    pub(crate) exporting: Arc<MemoryQueue>,
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -75,6 +78,8 @@ impl World {
         let authenticator = authenticator.with_given(KeyHash::of("acme-reader"), reader);
         let tenants = TenantCache::new(store.clone(), clock.clone(), secrets.clone(), "log.example");
         let objects = Arc::new(MemoryObjects::new());
+        let files = Arc::new(MemoryExports::new());
+        let exporting = Arc::new(MemoryQueue::new(clock.clone()));
         let query = Query {
             hot: store.clone(),
             heads: store.clone(),
@@ -82,6 +87,9 @@ impl World {
             watermarks: store.clone(),
             policies: store.clone(),
             compaction: errands.clone(),
+            exports: store.clone(),
+            export_files: files.clone(),
+            exporting: exporting.clone(),
             tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
             cold: Arc::new(ColdSearch::new(store.clone(), store.clone(), objects.clone())),
             places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
@@ -96,7 +104,7 @@ impl World {
             public_keys: PublishedKeys::of(&SigningSeeds::one([7; 32]), &[8; 32]),
             env: "test".into(),
         };
-        World { query, store, clock, queue, errands }
+        World { query, store, clock, queue, errands, files, exporting }
     }
 
     pub(crate) async fn tenant(&self, id: &str) -> Tenant {

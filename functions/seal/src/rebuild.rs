@@ -25,7 +25,7 @@ use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
 use stele::tlog::manifest::Manifest;
 use stele::tlog::range::CompactRange;
 use stele::tlog::tiles::{Tiles, range_between};
-use stele_adapters::parquet::archive::ArchiveFile;
+use stele_adapters::parquet::archive::{ArchiveFile, Keep};
 use stele_adapters::parquet::decode_segment;
 
 /// Keys listed at once.
@@ -290,11 +290,11 @@ impl Rebuild {
             let now = seal.clock.now();
             let hot_days = tenant.record().hot_days;
             let (kept, sha256) = if header.received_max.plus_days(hot_days) > now {
-                let mut records = Vec::new();
+                let mut records: Vec<Record> = Vec::new();
+                let is_hot: Keep = Arc::new(move |columns| columns.received_at.plus_days(hot_days) > now);
                 let sha256 = file
-                    .verify(id, &mut |_, part: &[Record]| {
-                        records
-                            .extend(part.iter().filter(|r| r.received_at.plus_days(hot_days) > now).cloned());
+                    .verify(id, is_hot, &mut |leaves| {
+                        records.extend(leaves.kept.iter().map(|(_, record)| record.clone()));
                         Ok(())
                     })
                     .await?;

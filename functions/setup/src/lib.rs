@@ -13,7 +13,6 @@ use stele::ports::{Clock, LockedObjects};
 use stele::public_key::PublishedKeys;
 use stele::{Code, Error, Result, limits};
 use stele_adapters::secrets::{Purpose, Wrapping};
-use stele_adapters::settings;
 
 /// The id CloudFormation knows the resource by: one and the same for good, so that nothing is ever replaced.
 const PHYSICAL_RESOURCE_ID: &str = "stele-secrets";
@@ -62,11 +61,7 @@ impl Setup {
         for (purpose, key) in keys.all() {
             self.objects.put_if_absent(&key.object_key(), Bytes::from(key.to_file(purpose)), until).await?;
         }
-        Ok(Installed {
-            master_secret: STANDARD.encode(master),
-            signing_seed,
-            public_keys: settings::shown_public_keys(&keys),
-        })
+        Ok(Installed { master_secret: STANDARD.encode(master), signing_seed, public_keys: keys.to_text() })
     }
 }
 

@@ -451,6 +451,11 @@ impl Secrets {
         self.bits("stele legal hold v1", tenant, key)
     }
 
+    /// What an export that was asked for with an `Idempotency-Key` is remembered by.
+    pub fn export_name(&self, tenant: &TenantId, key: &str) -> String {
+        format!("{:032x}", self.bits("stele export v1", tenant, key))
+    }
+
     /// The random bits of an event of the log's own, by what it is about: the same however often it is made.
     pub fn own_event_bits(&self, tenant: &TenantId, name: &str) -> u128 {
         self.bits("stele own event v1", tenant, name)

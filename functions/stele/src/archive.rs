@@ -33,6 +33,12 @@ impl Month {
         (month.as_str() == text).then_some(month)
     }
 
+    /// Its first millisecond.
+    pub fn start(self) -> Timestamp {
+        let first = Day::parse(&format!("{self}-01"));
+        first.expect("every month has a first day").start()
+    }
+
     /// `YYYY-MM`.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("digits and a hyphen are ASCII")

@@ -19,6 +19,7 @@ use crate::public_key::{PublicKey, PublishedKeys, Purpose};
 use crate::query::{Filter, ListRequest};
 use crate::routes::Parameters;
 use crate::time::Timestamp;
+use crate::tlog::hash::LeafIndex;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
@@ -56,9 +57,21 @@ pub struct BundleRequest {
     /// Also all events between the first and the last that match, so that it can be seen that none was left out.
     #[serde(default)]
     pub covering: bool,
+    /// Only leaves from this index on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_leaf: Option<u64>,
+    /// Only leaves below this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_leaf: Option<u64>,
 }
 
 impl BundleRequest {
+    /// Whether a leaf lies in the range that was asked for.
+    pub fn spans(&self, index: LeafIndex) -> bool {
+        self.from_leaf.is_none_or(|from| from <= index.to_u64())
+            && self.until_leaf.is_none_or(|until| index.to_u64() < until)
+    }
+
     /// Whether all events from the first to the last are in it.
     pub fn covers_all(&self) -> bool {
         self.covering || self.filter.is_empty()
@@ -245,7 +258,12 @@ mod tests {
             origin: "stele.example/0123".to_owned(),
             tree_size: 9,
             root: "AAAA".to_owned(),
-            request: BundleRequest { filter: vec![("actor_id".to_owned(), "u1".to_owned())], covering: true },
+            request: BundleRequest {
+                filter: vec![("actor_id".to_owned(), "u1".to_owned())],
+                covering: true,
+                until_leaf: Some(8),
+                ..BundleRequest::default()
+            },
             first: 2,
             end: 8,
             leaves: 6,
@@ -278,7 +296,7 @@ mod tests {
     fn a_request_has_the_filters_of_a_listing_and_nothing_else_of_it() {
         let request = |name: &str, value: &str| BundleRequest {
             filter: vec![(name.to_owned(), value.to_owned())],
-            covering: false,
+            ..BundleRequest::default()
         };
         assert!(request("action", "invoice.*").filter(Timestamp::default()).is_ok());
         for (name, value) in

@@ -1,6 +1,10 @@
 //! RFC 8785 (JCS): the one way to write a JSON value, so that two programs that agree on the value agree on the
 //! bytes. It writes what [`json`](crate::json) has read; which values are allowed is decided there.
 
+mod steps;
+
+pub(crate) use steps::{Steps, Under};
+
 use crate::error::{Code, Error, Result};
 use crate::json::{Decimal, Json, Kind, Node, Rule};
 

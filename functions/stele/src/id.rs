@@ -44,6 +44,23 @@ pub struct EventId(u128);
 const VERSION_AND_VARIANT: u128 = (0x7 << 76) | (0b10 << 62);
 const VERSION_AND_VARIANT_MASK: u128 = (0xf << 76) | (0b11 << 62);
 
+/// Where the digits of an id stand between its hyphens.
+const DIGIT_PLACES: [usize; 32] = [
+    0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31,
+    32, 33, 34, 35,
+];
+
+/// What lower-case hexadecimal digits are worth; 0xf0 for all other bytes.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [0xf0; 256];
+    let mut value = 0;
+    while value < 16 {
+        nibbles[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    nibbles
+};
+
 impl EventId {
     /// From a time and 74 random bits (the low 74 of `random`).
     pub const fn new(time: Timestamp, random: u128) -> EventId {
@@ -78,9 +95,24 @@ impl EventId {
                 value = (value << 4) | u128::from((*c as char).to_digit(16)?);
             }
         }
-        let fits = value & VERSION_AND_VARIANT_MASK == VERSION_AND_VARIANT
-            && value >> 80 <= u128::from(Timestamp::MAX.ms());
-        fits.then_some(EventId(value))
+        EventId::from_u128(value)
+    }
+
+    /// Parses what [`EventId::to_bytes`] gave, and nothing else.
+    pub fn from_canonical(text: &str) -> Option<EventId> {
+        let digits: &[u8; 36] = text.as_bytes().try_into().ok()?;
+        let mut halves = [0_u64; 2];
+        let mut wrong = 0;
+        for (half, places) in halves.iter_mut().zip([&DIGIT_PLACES[..16], &DIGIT_PLACES[16..]]) {
+            for place in places {
+                let nibble = NIBBLES[usize::from(digits[*place])];
+                wrong |= nibble;
+                *half = *half << 4 | u64::from(nibble & 0xf);
+            }
+        }
+        let value = u128::from(halves[0]) << 64 | u128::from(halves[1]);
+        let fits = wrong & 0xf0 == 0 && [8, 13, 18, 23].iter().all(|place| digits[*place] == b'-');
+        if fits { EventId::from_u128(value) } else { None }
     }
 
     /// The smallest id above this one, if there is one.
@@ -91,6 +123,13 @@ impl EventId {
             _ if self.time() < Timestamp::MAX => Some(EventId::first_at(self.time().plus_ms(1))),
             _ => None,
         }
+    }
+
+    /// From what [`EventId::to_u128`] gave.
+    pub fn from_u128(bits: u128) -> Option<EventId> {
+        let fits = bits & VERSION_AND_VARIANT_MASK == VERSION_AND_VARIANT
+            && bits >> 80 <= u128::from(Timestamp::MAX.ms());
+        fits.then_some(EventId(bits))
     }
 
     /// The largest id below this one, if there is one.
@@ -169,10 +208,20 @@ mod tests {
 
     proptest! {
         #[test]
+        fn an_id_has_one_canonical_text(ms in 0..=Timestamp::MAX.ms() * 2, random: u128, at in 0..36_usize, c in "[0-9a-gA-F-]") {
+            let mut text = EventId::new(Timestamp::from_ms(ms), random).to_string();
+            text.replace_range(at..=at, &c);
+            let slowly = EventId::parse(&text).filter(|id| id.to_bytes() == text.as_bytes());
+            prop_assert_eq!(EventId::from_canonical(&text), slowly);
+            prop_assert_eq!(EventId::from_canonical(&text[1..]), None);
+        }
+
+        #[test]
         fn ids_parse_back_and_keep_their_time(ms in 0..=Timestamp::MAX.ms(), random: u128) {
             let id = EventId::new(Timestamp::from_ms(ms), random);
             prop_assert_eq!(EventId::parse(&id.to_string()), Some(id));
             prop_assert_eq!(EventId::parse(&id.shown().to_uppercase().replacen("EVT_", "evt_", 1)), Some(id));
+            prop_assert_eq!(EventId::from_canonical(&id.to_string()), Some(id));
             prop_assert_eq!(id.time().ms(), ms);
             prop_assert!(id.next().is_none_or(|next| id < next && next.time() >= id.time()));
             prop_assert_eq!(EventId::last_at(id.time()).next().map(EventId::time), (id.time() < Timestamp::MAX).then(|| id.time().plus_ms(1)));

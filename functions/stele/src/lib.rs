@@ -30,10 +30,12 @@ pub mod refusal;
 pub mod spill;
 pub mod parking;
 pub mod lookup;
+pub mod export;
 pub mod ports;
 pub mod problem;
 pub mod routes;
 pub mod query;
+pub mod ocsf;
 pub mod bundle;
 pub mod openapi;
 

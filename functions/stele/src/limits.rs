@@ -60,10 +60,42 @@ pub const STATS_INTERVALS_MAX: u64 = 1_100;
 pub const STATS_GROUPS_MAX: usize = 20;
 /// How long a cursor can be used.
 pub const CURSOR_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Events of one answer of the feed, unless asked otherwise; and the most.
+pub const FEED_LIMIT_DEFAULT: usize = 200;
+/// Events of one answer of the feed at the most.
+pub const FEED_LIMIT_MAX: usize = 1_000;
+/// Leaves that one answer of the feed may look at.
+pub const FEED_SCANNED_MAX: u64 = 50_000;
+/// Bytes of events in one answer of the feed or the tail, about: API Gateway lets 6 MB through.
+pub const POLL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Seconds that a poll may wait for something new.
+pub const POLL_WAIT_SECONDS_MAX: usize = 20;
+/// Records that one answer of the tail may look at.
+pub const TAIL_SCANNED_MAX: usize = 10_000;
+/// How long an event may take from its receipt until the tail can see it, and still be shown.
+pub const TAIL_OVERLAP_MS: u64 = 10_000;
+/// How long before its receipt an event may have happened for the tail to show it.
+pub const TAIL_LATE_MS: u64 = 60_000;
+/// Events of the overlap that a cursor of the tail remembers, so that none is shown twice.
+pub const TAIL_REMEMBERED_MAX: usize = 256;
+
 /// Events of a synchronous export.
 pub const EXPORT_EVENTS_MAX: usize = 10_000;
 /// Bytes of a synchronous export.
 pub const EXPORT_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// How long a worker has an export to itself, from when it last said how far it is.
+pub const EXPORT_LEASE_MS: u64 = 5 * 60 * 1000;
+/// How often an export is begun before it is given up.
+pub const EXPORT_ATTEMPTS_MAX: u32 = 5;
+/// Bytes of an exported file: what S3 takes in one request.
+pub const EXPORT_FILE_BYTES_MAX: u64 = 5 << 30;
+/// Days an exported file is kept.
+pub const EXPORT_KEPT_DAYS: u32 = 7;
+/// Seconds a link to an exported file is good for.
+pub const EXPORT_LINK_SECONDS: u32 = 15 * 60;
+/// Exports of a page at the most.
+pub const EXPORTS_LIMIT_MAX: usize = 100;
 
 /// Bytes of a message of a queue: SQS's limit when its size attribute is left alone.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;

@@ -5,8 +5,11 @@
 
 use crate::access::Scope;
 use crate::error::Code;
+use crate::export::Format;
 use crate::limits;
-use crate::query::{ExportRequest, FACETS, FacetRequest, ListRequest, StatsRequest};
+use crate::query::{
+    ExportRequest, FACETS, FacetRequest, FeedRequest, ListRequest, StatsRequest, TailRequest,
+};
 use crate::refusal::REFUSED_PARAMETERS;
 use crate::routes::{Endpoint, ROUTES, Route};
 use serde_json::{Map, Value, json};
@@ -81,9 +84,15 @@ const fn operation_id(endpoint: Endpoint) -> &'static str {
         Endpoint::Validate => "validateEvent",
         Endpoint::ListEvents => "listEvents",
         Endpoint::Export => "exportEvents",
+        Endpoint::CreateExport => "createExport",
+        Endpoint::Exports => "exports",
+        Endpoint::ExportJob => "export",
+        Endpoint::ExportFile => "exportFile",
         Endpoint::Event => "event",
         Endpoint::Stats => "eventStats",
         Endpoint::Facet => "facet",
+        Endpoint::Tail => "tailEvents",
+        Endpoint::Feed => "feed",
         Endpoint::ParseFilter => "parseFilter",
         Endpoint::Refused => "refused",
         Endpoint::Usage => "usage",
@@ -128,8 +137,13 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::Export => &ExportRequest::PARAMETERS,
         Endpoint::Stats => &StatsRequest::PARAMETERS,
         Endpoint::Facet => &FacetRequest::PARAMETERS,
+        Endpoint::Feed => &FeedRequest::PARAMETERS,
+        Endpoint::Tail => &TailRequest::PARAMETERS,
+        Endpoint::Exports => &["tenant_id", "organization_id", "limit", "cursor"],
         Endpoint::Event
         | Endpoint::ParseFilter
+        | Endpoint::ExportJob
+        | Endpoint::ExportFile
         | Endpoint::Usage
         | Endpoint::Tile
         | Endpoint::LogKeys
@@ -148,6 +162,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         Endpoint::SendEvent
         | Endpoint::SendBatch
         | Endpoint::Validate
+        | Endpoint::CreateExport
         | Endpoint::PlaceHold
         | Endpoint::CreateApiKey
         | Endpoint::RevokeApiKey
@@ -167,6 +182,13 @@ fn parameters(route: &Route) -> Vec<Value> {
             "schema": {"type": "integer", "minimum": 1, "maximum": limits::FACET_LIMIT_MAX,
                        "default": limits::FACET_LIMIT_DEFAULT},
         }),
+        (Endpoint::Feed, "after") => json!({"name": name, "in": "query", "required": false,
+            "description": "Behind the leaf with this index: the `next_after` of the answer before",
+            "schema": {"type": "integer", "minimum": 0}}),
+        (Endpoint::Feed, "limit") => json!({"name": name, "in": "query", "required": false,
+            "description": "Events of an answer at the most",
+            "schema": {"type": "integer", "minimum": 1, "maximum": limits::FEED_LIMIT_MAX,
+                       "default": limits::FEED_LIMIT_DEFAULT}}),
         (_, name) => query_parameter(name),
     }));
     let headers: &[(&str, &str)] = match route.endpoint {
@@ -174,6 +196,11 @@ fn parameters(route: &Route) -> Vec<Value> {
             ("Idempotency-Key", "Makes a repeated request answer with the first one's event, for 24 hours"),
             ("Prefer", "`respond-async` (RFC 7240): answer before the event is in the hot store"),
         ],
+        Endpoint::CreateExport => &[(
+            "Idempotency-Key",
+            "Makes a repeated request answer with the first one's export, for 24 hours",
+        )],
+        Endpoint::ExportFile => &[("Range", "`bytes=<first>-`: the rest of the file (RFC 9110)")],
         Endpoint::PlaceHold => &[(
             "Idempotency-Key",
             "Makes a repeated request answer with the first one's hold; without it each request places one",
@@ -229,11 +256,16 @@ fn query_parameter(name: &str) -> Value {
             json!({"type": "string", "enum": ["latest", "stated"], "default": "latest"}),
             "Under the latest checkpoint, or under the latest that was stated and witnessed",
         ),
+        "since" => (text, "The `next_since` of the answer before"),
+        "wait" => (
+            json!({"type": "integer", "minimum": 0, "maximum": limits::POLL_WAIT_SECONDS_MAX, "default": 0}),
+            "Seconds to wait for something new",
+        ),
         "after" => (text, "Made after the hour this time lies in: RFC 3339"),
         "cursor" => (text, "The `next_cursor` of the page before"),
         "format" => (
             json!({"type": "string", "enum": ["csv", "jsonl", "json", "evidence"], "default": "json"}),
-            "Of the file; `evidence` is a bundle that proves what is in it, and needs `proofs:read` too",
+            "Of the file; `evidence` is a bundle that proves what is in it, and needs `exports:write` and `proofs:read` too",
         ),
         "covering" => (
             json!({"type": "boolean", "default": false}),
@@ -282,6 +314,7 @@ fn body(endpoint: Endpoint) -> Option<Value> {
             "properties": {"q": {"type": "string", "description": "A filter in the filter language"}},
         }}}),
         Endpoint::SetRetention => json!({"application/json": {"schema": reference("NewRetention")}}),
+        Endpoint::CreateExport => json!({"application/json": {"schema": reference("NewExport")}}),
         Endpoint::PlaceHold => json!({"application/json": {"schema": reference("NewLegalHold")}}),
         Endpoint::CreateApiKey => json!({"application/json": {"schema": reference("NewApiKey")}}),
         _ => return None,
@@ -312,9 +345,29 @@ fn responses(endpoint: Endpoint) -> Value {
             "text/csv": {"schema": {"type": "string"}},
             "application/zip": {"schema": {"type": "string"}},
         }}}),
+        Endpoint::CreateExport => json!({
+            "202": json_of("It is queued; `Location` says where to ask how far it is", reference("Export")),
+            "200": json_of("It was asked for before, with this `Idempotency-Key`", reference("Export")),
+        }),
+        Endpoint::Exports => json!({"200": json_of("Exports, latest first", json!({
+            "type": "object",
+            "required": ["exports", "next_cursor"],
+            "properties": {
+                "exports": {"type": "array", "items": reference("Export")},
+                "next_cursor": {"type": ["string", "null"], "description": "`null` at the end"},
+            },
+        }))}),
+        Endpoint::ExportJob => json!({"200": json_of("The export", reference("Export"))}),
+        Endpoint::ExportFile => json!({
+            "200": {"description": "The file", "content": {"application/octet-stream": {"schema": text}}},
+            "206": {"description": "The rest of it", "content": {"application/octet-stream": {"schema": text}}},
+            "307": {"description": "The file is at `Location`, for a while, and without an API key"},
+        }),
         Endpoint::Event => json!({"200": json_of("The event", reference("Record"))}),
         Endpoint::Stats => json!({"200": json_of("Steps with events, earliest first", reference("Stats"))}),
         Endpoint::Facet => json!({"200": json_of("Values, most frequent first", reference("Facet"))}),
+        Endpoint::Feed => json!({"200": json_of("Events, in leaf order", reference("FeedPage"))}),
+        Endpoint::Tail => json!({"200": json_of("Events, as they were received", reference("TailPage"))}),
         Endpoint::ParseFilter => json!({"200": json_of("The filter, explained", reference("ParsedFilter"))}),
         Endpoint::Refused => json!({"200": json_of("Refusals, latest first", reference("Refusals"))}),
         Endpoint::Usage => json!({"200": json_of("Counts", reference("Usage"))}),
@@ -405,8 +458,10 @@ fn responses(endpoint: Endpoint) -> Value {
 
 fn all_schemas() -> Value {
     let mut all = schemas();
-    if let (Value::Object(all), Value::Object(more)) = (&mut all, schemas_of_searches()) {
-        all.extend(more);
+    for more in [schemas_of_searches(), schemas_of_exports()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+            all.extend(more);
+        }
     }
     all
 }
@@ -485,6 +540,91 @@ fn schemas_of_searches() -> Value {
     })
 }
 
+fn schemas_of_exports() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    let formats: Vec<_> = Format::ALL.iter().map(|format| format.as_str()).collect();
+    let formats = json!({"type": "string", "enum": formats});
+    json!({
+        "NewExport": {
+            "type": "object",
+            "required": ["format"],
+            "additionalProperties": false,
+            "properties": {
+                "tenant_id": {"type": ["string", "null"], "description": "A key bound to one implies it"},
+                "format": formats,
+                "filter": {
+                    "type": ["object", "null"],
+                    "description": "The filters of `GET /v1/events` by their names, each a text or a list of texts",
+                    "additionalProperties": {"oneOf": [text, {"type": "array", "items": text, "minItems": 1}]},
+                },
+                "covering": {"type": ["boolean", "null"], "description":
+                    "Of evidence: also the events in between, so that it can be seen that none was left out"},
+                "since": {
+                    "description": "Where it begins: `last` is where the last finished export of the same filter and format \
+                                    ended, a number is a leaf index; without it, the beginning of the log",
+                    "oneOf": [{"const": "last"}, count, {"type": "null"}],
+                },
+            },
+        },
+        "Export": {
+            "type": "object",
+            "required": ["id", "tenant_id", "state", "format", "filter", "since", "first", "tree_size", "watermarks",
+                         "created_at", "created_by", "finished_at", "progress", "file", "error"],
+            "properties": {
+                "id": {"type": "string", "pattern": "^exp_"},
+                "tenant_id": text,
+                "state": {"type": "string", "enum": ["queued", "running", "done", "failed"]},
+                "format": formats,
+                "filter": {"type": "object", "additionalProperties": {"type": "array", "items": text}},
+                "covering": {"type": "boolean"},
+                "since": {"oneOf": [{"const": "last"}, count, {"type": "null"}]},
+                "first": {"type": "integer", "minimum": 0, "description": "Leaf index it begins at"},
+                "tree_size": {"type": "integer", "minimum": 0, "description":
+                    "It covers the sealed events below this tree size, which was the log's when it was asked for"},
+                "watermarks": {
+                    "type": "object",
+                    "required": ["accepted", "sealed"],
+                    "properties": {"accepted": time, "sealed": optional_time},
+                },
+                "created_at": time,
+                "created_by": {"type": "string", "description": "The id of the API key"},
+                "finished_at": optional_time,
+                "progress": {
+                    "type": "object",
+                    "required": ["done", "leaves"],
+                    "properties": {"done": count, "leaves": count},
+                },
+                "file": {
+                    "type": ["object", "null"],
+                    "required": ["bytes", "sha256", "events", "first", "end", "expired", "kept_until", "url",
+                                 "url_expires_at"],
+                    "properties": {
+                        "bytes": count,
+                        "sha256": text,
+                        "events": {"type": "integer", "minimum": 0, "description": "Events in it"},
+                        "first": count,
+                        "end": {"type": "integer", "minimum": 0, "description":
+                            "The tree size it ends at: where the next export goes on"},
+                        "expired": {"type": "integer", "minimum": 0, "description": "Leaves in between that had expired"},
+                        "kept_until": time,
+                        "url": {"type": ["string", "null"], "description":
+                            "Where it is. A path of this server's needs the same key; `null` once it is gone"},
+                        "url_expires_at": optional_time,
+                    },
+                },
+                "error": {
+                    "type": ["object", "null"],
+                    "required": ["code", "detail"],
+                    "properties": {"code": text, "detail": text},
+                },
+            },
+        },
+    })
+}
+
 fn schemas() -> Value {
     let text = json!({"type": "string"});
     let time = json!({"type": "string", "format": "date-time"});
@@ -501,11 +641,6 @@ fn schemas() -> Value {
         "required": ["class_days", "hot_days"],
         "properties": {"class_days": class, "hot_days": hot_days},
     });
-    let sql = json!({
-        "type": "object",
-        "required": ["sql", "parameters"],
-        "properties": {"sql": text, "parameters": {"type": "array", "items": text}},
-    });
     let usd = json!({"type": "number", "minimum": 0});
     let receipt = json!({
         "type": "object",
@@ -515,7 +650,7 @@ fn schemas() -> Value {
             "description": "The signed promise that the event will be in the log (c2sp.org/signed-note)",
         }},
     });
-    json!({
+    let mut all = json!({
         "Actor": {
             "type": "object",
             "required": ["id"],
@@ -837,16 +972,6 @@ fn schemas() -> Value {
                 "revoked_at": optional_time,
             },
         },
-        "ParsedFilter": {
-            "type": "object",
-            "required": ["canonical", "ast", "plan", "athena", "duckdb"],
-            "properties": {
-                "canonical": {"type": "string", "description": "The same filter, always written alike"},
-                "ast": {"type": "object", "description": "`all`, `any`, `not`, or a condition"},
-                "plan": {"type": "object", "description": "Times, index, columns, and whether events are read for it"},
-                "athena": sql, "duckdb": sql,
-            },
-        },
         "Place": {
             "type": "object",
             "required": ["pointer", "code", "detail"],
@@ -870,6 +995,72 @@ fn schemas() -> Value {
                 "retryable": {"type": "boolean"},
                 "errors": {"type": "array", "items": reference("Place")},
                 "error": {"type": "string", "description": "All of it in one line"},
+            },
+        },
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, poll_schemas()) {
+        all.extend(more);
+    }
+    all
+}
+
+/// What feed, tail and explained filters look like.
+fn poll_schemas() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    let optional_time = json!({"type": ["string", "null"], "format": "date-time"});
+    let count = json!({"type": "integer", "minimum": 0});
+    let sql = json!({
+        "type": "object",
+        "required": ["sql", "parameters"],
+        "properties": {"sql": text, "parameters": {"type": "array", "items": text}},
+    });
+    json!({
+        "Watermarks": {
+            "type": "object",
+            "required": ["accepted", "sealed", "archived", "verified"],
+            "properties": {
+                "accepted": time,
+                "sealed": optional_time,
+                "archived": optional_time,
+                "verified": optional_time,
+            },
+        },
+        "FeedPage": {
+            "type": "object",
+            "required": ["events", "next_after", "tree_size", "caught_up", "expired", "watermarks"],
+            "properties": {
+                "events": {"type": "array", "items": reference("Record")},
+                "next_after": {"type": ["integer", "null"], "minimum": 0, "description":
+                    "The next `after`: up to this leaf all was looked at; `null` before the first leaf"},
+                "tree_size": count,
+                "caught_up": {"type": "boolean", "description": "Whether there were no more leaves"},
+                "expired": {"type": ["object", "null"], "description":
+                    "Leaves before the events of this answer that are gone, their retention being over",
+                    "required": ["from", "to"], "properties": {"from": count, "to": count}},
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "TailPage": {
+            "type": "object",
+            "required": ["events", "next_since", "caught_up", "complete", "watermarks"],
+            "properties": {
+                "events": {"type": "array", "items": reference("Record")},
+                "next_since": {"type": "string", "description": "The next `since`"},
+                "caught_up": {"type": "boolean", "description": "Whether there was nothing more"},
+                "complete": {"type": "boolean", "description":
+                    "False if more is received than a tail looks at, so that events may be missing: the feed has them all"},
+                "watermarks": reference("Watermarks"),
+            },
+        },
+        "ParsedFilter": {
+            "type": "object",
+            "required": ["canonical", "ast", "plan", "athena", "duckdb"],
+            "properties": {
+                "canonical": {"type": "string", "description": "The same filter, always written alike"},
+                "ast": {"type": "object", "description": "`all`, `any`, `not`, or a condition"},
+                "plan": {"type": "object", "description": "Times, index, columns, and whether events are read for it"},
+                "athena": sql, "duckdb": sql,
             },
         },
     })

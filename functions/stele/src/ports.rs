@@ -7,6 +7,7 @@
 use crate::access::{ApiKey, KeyHash, Tenant, TenantRecord};
 use crate::archive::ArchiveEntry;
 use crate::error::Result;
+use crate::export::{Export, ExportKey, ExportedFile};
 use crate::id::{EventId, TenantId};
 use crate::layout::ObjectKey;
 use crate::record::Record;
@@ -455,4 +456,49 @@ pub trait Refusals: Send + Sync {
 
     /// Those of messages that no tenant could be found for.
     async fn unassigned_refusals(&self, before: Option<&RefusalId>, limit: usize) -> Result<Vec<Refusal>>;
+}
+
+/// The records of exports.
+#[async_trait]
+pub trait Exports: Send + Sync {
+    /// Stores a new export and returns it. One of the same id is there already if this is repeated, and is returned as it
+    /// is. So is the one that got `name` within [`limits::REMEMBERED_MS`](crate::limits::REMEMBERED_MS) before this
+    /// one was created, whatever it is about: nothing is stored then.
+    async fn create_export(&self, tenant: &Tenant, export: &Export, name: Option<&str>) -> Result<Export>;
+
+    /// One export. Strongly consistent.
+    async fn export(&self, tenant: &Tenant, id: &str) -> Result<Option<Export>>;
+
+    /// Exports by falling id, which is latest first, below `before`, at most `limit`; fewer means there are no more. Strongly
+    /// consistent.
+    async fn exports(&self, tenant: &Tenant, before: Option<&str>, limit: usize) -> Result<Vec<Export>>;
+
+    /// Replaces an export if its revision is still `expected`; says whether it was.
+    async fn replace_export(&self, tenant: &Tenant, expected: u64, export: &Export) -> Result<bool>;
+}
+
+/// How an exported file can be got at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportLink {
+    /// By whoever has this URL, for a while.
+    Url(String),
+    /// By this process alone: a file.
+    File(PathBuf),
+    /// By this process alone: in memory.
+    Bytes(Bytes),
+}
+
+/// Exported files: a bucket, or a folder. They are copies, and go by themselves after a while.
+#[async_trait]
+pub trait ExportFiles: Send + Sync {
+    /// Creates a file with what is told of it, unless the key is taken: atomic against all other writers, durable on return.
+    /// Size and hash are those of `file`. Says whether it was created.
+    async fn put_export(&self, key: &ExportKey, file: &Spooled, facts: &ExportedFile) -> Result<bool>;
+
+    /// What is told of a file; `None` if there is none. Strongly consistent.
+    async fn exported(&self, key: &ExportKey) -> Result<Option<ExportedFile>>;
+
+    /// How to get at a file, under which name and as what it is saved; `None` if it is known to be gone. A link may outlive
+    /// its file.
+    async fn link(&self, key: &ExportKey, name: &str, media_type: &str) -> Result<Option<ExportLink>>;
 }

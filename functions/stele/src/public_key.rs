@@ -37,6 +37,15 @@ impl Purpose {
     pub fn parse(text: &str) -> Option<Purpose> {
         Purpose::ALL.into_iter().find(|purpose| purpose.as_str() == text)
     }
+
+    /// In one word, for [`PublishedKeys::to_text`].
+    const fn word(self) -> &'static str {
+        match self {
+            Purpose::Checkpoints => "checkpoints",
+            Purpose::Receipts => "receipts",
+            Purpose::Statements => "statements",
+        }
+    }
 }
 
 /// The public half of a key.
@@ -169,6 +178,25 @@ impl PublishedKeys {
         }
     }
 
+    /// All of them in a line, as an installation's output and its functions' environment have them:
+    /// `<purpose>:<base64>`, separated by commas.
+    pub fn to_text(&self) -> String {
+        let shown =
+            |(purpose, key): (Purpose, PublicKey)| format!("{}:{}", purpose.word(), STANDARD.encode(key.0));
+        self.all().map(shown).collect::<Vec<_>>().join(",")
+    }
+
+    /// Reads what [`PublishedKeys::to_text`] writes; spaces around commas don't matter.
+    pub fn parse(text: &str) -> Option<PublishedKeys> {
+        let mut keys = PublishedKeys::default();
+        for part in text.split(',') {
+            let (word, key) = part.trim().split_once(':')?;
+            let purpose = Purpose::ALL.into_iter().find(|purpose| purpose.word() == word)?;
+            keys.push(purpose, PublicKey(STANDARD.decode(key).ok()?.try_into().ok()?));
+        }
+        Some(keys)
+    }
+
     /// Each key with what it signs.
     pub fn all(&self) -> impl Iterator<Item = (Purpose, PublicKey)> + '_ {
         let checkpoints = self.checkpoints.iter().map(|key| (Purpose::Checkpoints, *key));
@@ -201,6 +229,21 @@ mod tests {
                 let read = PublicKey::from_file(&bad);
                 assert!(read.is_none_or(|(_, other)| other.object_key() != key.object_key()), "byte {at}");
             }
+        }
+    }
+
+    #[test]
+    fn published_keys_read_back_from_their_line() {
+        let seeds = SigningSeeds::new(vec![[1; 32], [2; 32]]).unwrap();
+        let keys = PublishedKeys::of(&seeds, &[3; 32]);
+        let text = keys.to_text();
+        assert!(text.starts_with("checkpoints:") && text.contains(",receipts:"), "{text}");
+        assert_eq!(PublishedKeys::parse(&text), Some(keys.clone()));
+        assert_eq!(PublishedKeys::parse(&format!(" {} ", text.replace(',', " , "))), Some(keys));
+        for bad in
+            ["", "checkpoints:", "checkpoints:AAAA", "witnesses:AAAA", &text[12..], "a.b/c+00000000+AAAA"]
+        {
+            assert_eq!(PublishedKeys::parse(bad), None, "{bad}");
         }
     }
 }

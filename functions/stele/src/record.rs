@@ -1,7 +1,7 @@
 //! A record: an event as accepted, with its leaf, the exact bytes that are hashed, stored and sealed. Everything
 //! else about a record is read off those bytes; nothing here changes them.
 
-use crate::canonical::write_canonical;
+use crate::canonical::{Steps, Under, write_canonical};
 use crate::error::{Error, Result};
 use crate::id::{EventId, TenantId};
 use crate::json::{Json, Kind, Node, quoted};
@@ -87,28 +87,21 @@ impl Record {
     /// # Errors
     /// `corrupt`, naming what is wrong.
     pub fn from_leaf(bytes: impl Into<Bytes>) -> Result<Record> {
-        Record::read(bytes, |_| Ok(()))
+        let leaf = Leaf::new(bytes);
+        // A handle of its own, so that the columns can borrow from it.
+        Record::of(leaf.clone(), Columns::checked(&leaf)?)
     }
 
-    /// The same, with a look at its columns on the way: reading them again costs as much as reading the leaf.
+    /// From a leaf and the columns that [`Columns::checked`] read from the same bytes.
     ///
     /// # Errors
-    /// `corrupt`, naming what is wrong, or what the look found.
-    pub fn read(bytes: impl Into<Bytes>, look: impl FnOnce(&Columns<'_>) -> Result<()>) -> Result<Record> {
-        let leaf = Leaf::new(bytes);
-        let json = parsed(&leaf)?;
-        let columns = Columns::from_json(&json)?;
-        let mut canonical = Vec::with_capacity(leaf.len());
-        write_canonical(&json, json.root(), &mut canonical);
-        if canonical != *leaf {
-            return Err(corrupt("canonical JSON", "another form"));
-        }
-        look(&columns)?;
+    /// `corrupt` if the tenant's name is none.
+    pub fn of(leaf: Leaf, columns: Columns<'_>) -> Result<Record> {
+        let leaf_hash = leaf.hash();
         let Columns { id, tenant_id, occurred_at, received_at, .. } = columns;
         let tenant = TenantId::parse(&tenant_id).ok_or_else(|| corrupt("a tenant id", quoted(&tenant_id)))?;
         let (actor_id, action) = (columns.actor_id.into_owned(), columns.action.into_owned());
         let resource_id = columns.resource_id.map(Cow::into_owned);
-        let leaf_hash = leaf.hash();
         Ok(Record { id, tenant, occurred_at, received_at, leaf_hash, actor_id, resource_id, action, leaf })
     }
 
@@ -207,6 +200,103 @@ impl<'a> Columns<'a> {
     /// `corrupt`, naming what is wrong.
     pub fn of(leaf: &'a [u8]) -> Result<Columns<'a>> {
         Columns::from_json(&parsed(leaf)?)
+    }
+
+    /// Reads a leaf, which must be exactly what accepting writes but for the tenant's name: the schema, in canonical form.
+    ///
+    /// # Errors
+    /// `corrupt`, naming what is wrong.
+    pub fn checked(leaf: &'a [u8]) -> Result<Columns<'a>> {
+        if let Some(columns) = Columns::canonical(leaf) {
+            return Ok(columns);
+        }
+        // Rare, or wrong: this reading says what is.
+        let json = parsed(leaf)?;
+        let columns = Columns::from_json(&json)?;
+        let mut canonical = Vec::with_capacity(leaf.len());
+        write_canonical(&json, json.root(), &mut canonical);
+        if canonical != leaf {
+            return Err(corrupt("canonical JSON", "another form"));
+        }
+        Ok(columns)
+    }
+
+    /// Reads a leaf in one pass, as it is if all about it is right; `None` where it may not be, which is for the reading
+    /// with a tape to tell. What both take they read alike.
+    fn canonical(leaf: &'a [u8]) -> Option<Columns<'a>> {
+        let mut at = Steps::over(leaf)?;
+        let at = &mut at;
+        let mut root = at.object();
+        let root = &mut root;
+        let action = required(at, root, "\"action\":")?;
+        let mut actor = at.member(root, "\"actor\":").then(|| at.object())?;
+        let actor_email = optional(at, &mut actor, "\"email\":")?;
+        let actor_id = required(at, &mut actor, "\"id\":")?;
+        let actor_name = optional(at, &mut actor, "\"name\":")?;
+        let actor_type = required(at, &mut actor, "\"type\":")?;
+        at.end(actor)?;
+        let changes = raw(at, root, "\"changes\":", Kind::Array)?;
+        let [mut ip, mut request_id, mut session_id, mut trace_id, mut user_agent] = [const { None }; 5];
+        if at.member(root, "\"context\":") {
+            let mut context = at.object();
+            ip = optional(at, &mut context, "\"ip\":")?;
+            request_id = optional(at, &mut context, "\"request_id\":")?;
+            session_id = optional(at, &mut context, "\"session_id\":")?;
+            trace_id = optional(at, &mut context, "\"trace_id\":")?;
+            user_agent = optional(at, &mut context, "\"user_agent\":")?;
+            at.end(context)?;
+        }
+        let description = optional(at, root, "\"description\":")?;
+        let external_id = optional(at, root, "\"external_id\":")?;
+        let extra = raw(at, root, "\"extra\":", Kind::Object)?;
+        let id = EventId::from_canonical(&required(at, root, "\"id\":")?)?;
+        let key_id = required(at, root, "\"key_id\":")?;
+        let metadata = raw(at, root, "\"metadata\":", Kind::Object)?;
+        let occurred_at = Timestamp::from_canonical(&required(at, root, "\"occurred_at\":")?)?;
+        let on_behalf_of = raw(at, root, "\"on_behalf_of\":", Kind::Array)?;
+        let outcome = required(at, root, "\"outcome\":")?;
+        let reason = optional(at, root, "\"reason\":")?;
+        let received_at = Timestamp::from_canonical(&required(at, root, "\"received_at\":")?)?;
+        let related = raw(at, root, "\"related\":", Kind::Array)?;
+        let [mut resource_id, mut resource_name, mut resource_type] = [const { None }; 3];
+        if at.member(root, "\"resource\":") {
+            let mut resource = at.object();
+            resource_id = optional(at, &mut resource, "\"id\":")?;
+            resource_name = optional(at, &mut resource, "\"name\":")?;
+            resource_type = optional(at, &mut resource, "\"type\":")?;
+            at.end(resource)?;
+        }
+        let tenant_id = required(at, root, "\"tenant_id\":")?;
+        let is_whole = at.member(root, "\"v\":1}") && at.is_at_end();
+        (is_whole && id.time() == occurred_at).then_some(Columns {
+            id,
+            tenant_id,
+            external_id,
+            occurred_at,
+            received_at,
+            key_id,
+            action,
+            outcome,
+            reason,
+            actor_type,
+            actor_id,
+            actor_name,
+            actor_email,
+            resource_type,
+            resource_id,
+            resource_name,
+            ip,
+            user_agent,
+            session_id,
+            request_id,
+            trace_id,
+            description,
+            changes,
+            metadata,
+            related,
+            on_behalf_of,
+            extra,
+        })
     }
 
     fn from_json(json: &Json<'a>) -> Result<Columns<'a>> {
@@ -365,6 +455,24 @@ impl<'j, 'a, const N: usize> Object<'j, 'a, N> {
     }
 }
 
+/// The text of a member that must be there; `None` if it is not.
+#[inline(always)]
+fn required<'a>(at: &mut Steps<'a>, object: &mut Under, key: &str) -> Option<Cow<'a, str>> {
+    if at.member(object, key) { at.text() } else { None }
+}
+
+/// The text of a member that may be there; `None` if it is something else than a text.
+#[inline(always)]
+fn optional<'a>(at: &mut Steps<'a>, object: &mut Under, key: &str) -> Option<Option<Cow<'a, str>>> {
+    if at.member(object, key) { at.text().map(Some) } else { Some(None) }
+}
+
+/// An array or object that may be there; `None` if it is something else.
+#[inline(always)]
+fn raw<'a>(at: &mut Steps<'a>, object: &mut Under, key: &str, kind: Kind) -> Option<Option<&'a str>> {
+    if at.member(object, key) { at.raw(kind).map(Some) } else { Some(None) }
+}
+
 fn text_in<'a, const N: usize>(
     object: &Option<Object<'_, 'a, N>>,
     key: &str,
@@ -387,6 +495,7 @@ fn corrupt(expected: impl fmt::Display, found: impl fmt::Display) -> Error {
 mod tests {
     use super::*;
     use crate::error::Code;
+    use proptest::prelude::*;
 
     const LEAF: &str = concat!(
         r#"{"action":"invoice.deleted","actor":{"id":"u\n1","type":"user"},"context":{"ip":"::1"},"#,
@@ -431,6 +540,69 @@ mod tests {
             assert_ne!(bad, LEAF);
             let error = Record::from_leaf(bad.into_bytes()).unwrap_err();
             assert_eq!(error.code(), Code::Corrupt, "{from} -> {to}: {error}");
+        }
+    }
+
+    const FULL: &str = concat!(
+        r#"{"action":"a.b","actor":{"email":"e","id":"i\"\u0001ü","name":"n","type":"t"},"changes":[{"after":null}],"#,
+        r#""context":{"ip":"::1","request_id":"r","session_id":"s","trace_id":"t","user_agent":"u"},"description":"d","#,
+        r#""external_id":"x","extra":{"z":1.5},"id":"019de3f4-1f00-7abc-9def-0123456789ab","key_id":"k","#,
+        r#""metadata":{"b":[1],"c":{"d":-7}},"occurred_at":"2026-05-01T14:32:00.000Z","on_behalf_of":[{"id":"o"}],"#,
+        r#""outcome":"success","reason":"y","received_at":"2026-05-01T14:32:05.250Z","related":[],"#,
+        r#""resource":{"id":"i","name":"😀","type":"t"},"tenant_id":"org_acme","v":1}"#
+    );
+
+    /// The reading with a tape alone.
+    fn with_a_tape(leaf: &[u8]) -> Result<Columns<'_>> {
+        let json = parsed(leaf)?;
+        let columns = Columns::from_json(&json)?;
+        let mut canonical = Vec::new();
+        write_canonical(&json, json.root(), &mut canonical);
+        if canonical == leaf { Ok(columns) } else { Err(corrupt("canonical JSON", "another form")) }
+    }
+
+    #[test]
+    fn both_readings_find_every_column() {
+        for leaf in [LEAF, FULL] {
+            let columns = Columns::canonical(leaf.as_bytes()).unwrap();
+            assert_eq!(columns, with_a_tape(leaf.as_bytes()).unwrap());
+        }
+        let columns = Columns::canonical(FULL.as_bytes()).unwrap();
+        assert_eq!((&*columns.actor_id, columns.resource_name.as_deref()), ("i\"\u{1}ü", Some("😀")));
+        // Without any one member it is read the same way, or refused the same way.
+        let json = Json::parse(FULL.as_bytes()).unwrap();
+        for (key, value) in json.members(json.root()) {
+            let member = format!("{}:{},", json.raw(key), json.raw(value));
+            let without = FULL.replacen(&member, "", 1);
+            assert_eq!(
+                Columns::canonical(without.as_bytes()),
+                with_a_tape(without.as_bytes()).ok(),
+                "{member}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        /// What is changed anywhere is refused by both readings, or read alike by both.
+        #[test]
+        fn the_fast_reading_takes_nothing_that_the_other_refuses(
+            full: bool,
+            at: prop::sample::Index,
+            cut in 0..3_usize,
+            with in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(&b"{}[]\",:\\0u\x01$ \xc3"[..])], 0..3),
+        ) {
+            let leaf = if full { FULL } else { LEAF }.as_bytes();
+            let at = at.index(leaf.len());
+            let mut changed = leaf.to_vec();
+            changed.splice(at..(at + cut).min(leaf.len()), with);
+            let (fast, other) = (Columns::canonical(&changed), with_a_tape(&changed));
+            match (fast, other) {
+                (Some(fast), Ok(other)) => prop_assert_eq!(fast, other),
+                (Some(_), Err(e)) => prop_assert!(false, "{}: {}", String::from_utf8_lossy(&changed), e),
+                (None, _) => {}
+            }
         }
     }
 }

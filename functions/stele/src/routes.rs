@@ -25,8 +25,20 @@ pub enum Endpoint {
     Stats,
     /// How often which value of a field comes.
     Facet,
+    /// What was just received.
+    Tail,
+    /// Ask for an export.
+    CreateExport,
+    /// List exports.
+    Exports,
+    /// One export, how far it is, and the way to its file.
+    ExportJob,
+    /// An export's file.
+    ExportFile,
     /// One event by id.
     Event,
+    /// Sealed events in leaf order.
+    Feed,
     /// What becomes of a filter.
     ParseFilter,
     /// What was acknowledged with 202 and refused later.
@@ -156,6 +168,39 @@ pub static ROUTES: &[Route] = {
             Query,
             "The values of a field, and how often each comes",
         ),
+        route(
+            Tail,
+            Method::GET,
+            "/v1/events/tail",
+            Some(EventsRead),
+            Query,
+            "Events as they are received, seconds old",
+        ),
+        route(
+            CreateExport,
+            Method::POST,
+            "/v1/exports",
+            Some(ExportsWrite),
+            Query,
+            "Ask for an export of any size",
+        ),
+        route(Exports, Method::GET, "/v1/exports", Some(ExportsWrite), Query, "List exports, latest first"),
+        route(
+            ExportJob,
+            Method::GET,
+            "/v1/exports/{id}",
+            Some(ExportsWrite),
+            Query,
+            "One export, how far it is, and a link to its file",
+        ),
+        route(
+            ExportFile,
+            Method::GET,
+            "/v1/exports/{id}/file",
+            Some(ExportsWrite),
+            Query,
+            "The file of an export, or a redirection to it",
+        ),
         route(Event, Method::GET, "/v1/events/{id}", Some(EventsRead), Query, "One event with its integrity"),
         route(
             EventProof,
@@ -164,6 +209,14 @@ pub static ROUTES: &[Route] = {
             Some(ProofsRead),
             Query,
             "The proof that an event is in the log",
+        ),
+        route(
+            Feed,
+            Method::GET,
+            "/v1/feed",
+            Some(EventsRead),
+            Query,
+            "Sealed events in leaf order, from any leaf on; nothing is ever skipped",
         ),
         route(
             ParseFilter,

@@ -124,6 +124,15 @@ impl Timestamp {
         }
     }
 
+    /// Parses what [`Timestamp::to_bytes`] gave, and nothing else.
+    pub fn from_canonical(text: &str) -> Option<Timestamp> {
+        // Where all else has its place, what is left can only be digits.
+        let b: &[u8; 24] = text.as_bytes().try_into().ok()?;
+        let has_form =
+            b[10] == b'T' && b[19] == b'.' && b[23] == b'Z' && b[20..23].iter().all(u8::is_ascii_digit);
+        if has_form { Timestamp::parse(text).ok() } else { None }
+    }
+
     /// `2026-05-01T14:32:00.000Z`, always 24 bytes.
     pub fn to_bytes(self) -> [u8; 24] {
         let mut out = *b"0000-00-00T00:00:00.000Z";
@@ -276,6 +285,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_time_has_one_canonical_text(ms in 0..=TIMESTAMP_MAX, at in 0..24_usize, c in "[0-9TtZz:.+-]") {
+            let mut text = Timestamp::from_ms(ms).to_string();
+            prop_assert_eq!(Timestamp::from_canonical(&text), Some(Timestamp::from_ms(ms)));
+            text.replace_range(at..=at, &c);
+            let slowly = Timestamp::parse(&text).ok().filter(|time| time.to_bytes() == text.as_bytes());
+            prop_assert_eq!(Timestamp::from_canonical(&text), slowly);
+        }
+
         #[test]
         fn printed_times_parse_back(ms in 0..=TIMESTAMP_MAX) {
             let t = Timestamp::from_ms(ms);

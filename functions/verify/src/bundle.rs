@@ -1,9 +1,9 @@
 //! Verifying an evidence bundle: the file as it is packed, its keys and checkpoint, every leaf's audit path, every column, and
 //! what the bundle claims to be complete in. No network, no database, one pass over the events.
 
+use crate::ids::Ids;
 use crate::report::{Basis, Check, Finding, LogReport, Report, Verdict};
 use crate::{FINDINGS_MAX, Options};
-use std::collections::HashSet;
 use std::path::Path;
 use stele::access::LogNumber;
 use stele::bundle::{self, BundleInfo, BundleKeys};
@@ -112,7 +112,7 @@ struct Seen {
     last: Option<LeafIndex>,
     first: Option<LeafIndex>,
     has_gap: bool,
-    ids: HashSet<u128>,
+    ids: Ids,
 }
 
 impl Checking {
@@ -175,8 +175,22 @@ impl Checking {
             visit(row.index, &record);
             Ok(())
         });
-        if let Err(error) = read {
-            find(log, Check::Body, bundle::EVENTS, "events as they were written", error.detail());
+        match read {
+            Ok(()) => {}
+            // Not the bundle's fault.
+            Err(error) if error.code() == Code::Internal => log.unchecked.push(error.detail().to_owned()),
+            Err(error) => {
+                find(log, Check::Body, bundle::EVENTS, "events as they were written", error.detail());
+            }
+        }
+        match seen.ids.repeated(FINDINGS_MAX) {
+            Ok(repeated) => {
+                for (id, index) in repeated {
+                    let at = format!("{}: leaf {index}", bundle::EVENTS);
+                    find(log, Check::DuplicateId, at, "an id that is there once", id);
+                }
+            }
+            Err(error) => log.unchecked.push(error.detail().to_owned()),
         }
         log.leaves_proven = seen.leaves;
         let counted = [
@@ -205,10 +219,8 @@ impl Checking {
             find(log, Check::Contiguity, at(), "leaves in the order of the log, each once", "another order");
         }
         seen.has_gap |= seen.last.is_some_and(|last| last.plus(1) != Some(row.index));
-        if !seen.ids.insert(record.id.to_u128()) {
-            find(log, Check::DuplicateId, at(), "an id that is there once", record.id);
-        }
-        let matches = self.filter.matches(record)?;
+        seen.ids.push(record.id, row.index)?;
+        let matches = self.info.request.spans(row.index) && self.filter.matches(record)?;
         if matches != row.matches {
             let (expected, found) = (format!("`matches` {matches}, by the filter"), row.matches);
             find(log, Check::Filter, at(), expected, found);

@@ -7,8 +7,10 @@ use crate::trust::Trust;
 use crate::{Evidence, FINDINGS_MAX, Terms, list_all};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
+use std::ops::Bound;
+use std::sync::Arc;
 use stele::access::LogNumber;
-use stele::error::Result;
+use stele::error::{Code, Error, Result};
 use stele::id::{EventId, TenantId};
 use stele::layout::{self, Object, ObjectKey};
 use stele::ports::ListedObject;
@@ -18,6 +20,7 @@ use stele::time::Timestamp;
 use stele::tlog::checkpoint::{Checkpoint, Origin};
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
 use stele::tlog::tree::RightEdge;
+use stele_adapters::parquet::archive::{Keep, VerifiedLeaves};
 
 /// What the log says of a file of the archive that went when its retention was over.
 const ARCHIVE_EXPIRED: &str = "stele.archive.expired";
@@ -121,13 +124,45 @@ impl Walked {
     }
 
     /// Appends a leaf.
-    pub(crate) fn take(&mut self, index: LeafIndex, record: &Record) {
+    pub(crate) fn take(&mut self, index: LeafIndex, record: &Record) -> Result<()> {
+        self.note(record);
+        self.ids.push(record.id, index)?;
+        self.received_max = self.received_max.max(record.received_at);
+        self.edge.append(record.leaf_hash);
+        Ok(())
+    }
+
+    /// Appends leaves of a file of the archive, and remembers the roots at these sizes.
+    pub(crate) fn take_all(&mut self, leaves: &VerifiedLeaves, sizes: &BTreeSet<TreeSize>) -> Result<()> {
+        let hashes = &leaves.hashes;
+        let ends = sizes.range((Bound::Excluded(hashes.first()), Bound::Included(hashes.end())));
+        for end in ends.copied().chain([hashes.end()]) {
+            let next = hashes.range(self.edge.size(), end).and_then(|range| self.edge.followed_by(&range));
+            self.edge = next.ok_or_else(|| {
+                Error::new(Code::Internal, format!("leaves up to {end} after {}", self.edge.size()))
+            })?;
+            if sizes.contains(&end) {
+                self.roots.insert(end, self.edge.root());
+            }
+        }
+        leaves.kept.iter().for_each(|(_, record)| self.note(record));
+        for (id, index) in leaves.ids.iter().zip(hashes.first().to_u64()..) {
+            self.ids.push(*id, LeafIndex::new(index))?;
+        }
+        self.received_max = self.received_max.max(leaves.received.1);
+        Ok(())
+    }
+
+    /// Which records [`Walked::note`] has something to note of.
+    pub(crate) fn wanted(&self) -> Keep {
+        let looked_for = self.looked_for;
+        Arc::new(move |columns| looked_for == Some(columns.id) || columns.action == ARCHIVE_EXPIRED)
+    }
+
+    fn note(&mut self, record: &Record) {
         if self.looked_for == Some(record.id) {
             self.found = Some(record.leaf_hash);
         }
-        self.ids.push(record.id, index);
-        self.received_max = self.received_max.max(record.received_at);
-        self.edge.append(record.leaf_hash);
         if record.action == ARCHIVE_EXPIRED {
             self.said_expired.extend(record.resource_id.clone());
         }
@@ -216,7 +251,7 @@ impl<'a> LogCheck<'a> {
             if reach <= self.walked.edge.size() || before == self.walked.edge.size() {
                 self.report.checkpoints = 0;
                 self.report.manifests = 0;
-                self.check_ids();
+                self.check_ids()?;
                 self.check_statements(&statements).await?;
                 self.check_saved();
                 self.check_stated();
@@ -281,8 +316,8 @@ impl<'a> LogCheck<'a> {
         }
     }
 
-    fn check_ids(&mut self) {
-        for index in self.walked.ids.repeated(FINDINGS_MAX) {
+    fn check_ids(&mut self) -> Result<()> {
+        for (_, index) in self.walked.ids.repeated(FINDINGS_MAX)? {
             let at = self.walked.body_of(index).map_or_else(String::new, |held| held.key.to_string());
             self.find(
                 Check::DuplicateId,
@@ -291,6 +326,7 @@ impl<'a> LogCheck<'a> {
                 "one of an earlier leaf",
             );
         }
+        Ok(())
     }
 
     fn saved_checkpoints(&mut self) -> Vec<Checkpoint> {

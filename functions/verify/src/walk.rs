@@ -5,6 +5,7 @@ use crate::list_all;
 use crate::log::{Held, LogCheck};
 use crate::report::Check;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use stele::error::{Code, Error, Result};
 use stele::layout::{self, Object, ObjectKey};
 use stele::limits;
@@ -15,7 +16,7 @@ use stele::time::Timestamp;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
 use stele::tlog::tiles::{Tiles, TilesBuilder};
 use stele::tlog::tree::RightEdge;
-use stele_adapters::parquet::archive::ArchiveFile;
+use stele_adapters::parquet::archive::{ArchiveFile, VerifiedLeaves};
 use stele_adapters::parquet::decode_segment;
 
 /// Segments listed at once.
@@ -214,7 +215,7 @@ impl LogCheck<'_> {
         self.walked.sealed_at = header.sealed_at;
         self.walked.sealed.insert(header.end(), header.sealed_at);
         for (record, index) in segment.records.iter().zip(header.first().to_u64()..) {
-            self.walked.take(LeafIndex::new(index), record);
+            self.walked.take(LeafIndex::new(index), record)?;
             let size = self.walked.edge.size();
             if sizes.contains(&size) {
                 self.walked.roots.insert(size, self.walked.edge.root());
@@ -379,21 +380,13 @@ impl LogCheck<'_> {
         let tiles = self.tiles_of_file(first, Some(header.sealed_last)).await?;
         let mut builder = tiles.as_ref().map(|tiles| builder_like(tiles, &header.before));
 
+        let keep = self.walked.wanted();
         let walked = &mut self.walked;
-        let mut visit = |from: LeafIndex, records: &[stele::record::Record]| {
-            for (record, index) in records.iter().zip(from.to_u64()..) {
-                walked.take(LeafIndex::new(index), record);
-                if let Some(builder) = &mut builder {
-                    builder.append(record.leaf_hash);
-                }
-                let size = walked.edge.size();
-                if wanted.contains(&size) {
-                    walked.roots.insert(size, walked.edge.root());
-                }
-            }
-            Ok(())
+        let mut visit = |leaves: &VerifiedLeaves| {
+            walked.take_all(leaves, &wanted)?;
+            append_to(&mut builder, leaves)
         };
-        let verified = file.verify(&self.tenant, &mut visit).await;
+        let verified = file.verify(&self.tenant, keep, &mut visit).await;
         if !self.note_verified(first, &key, verified)? {
             // The walk goes on from what it says of itself: that it is wrong has been told.
             self.walked.edge = header.after;
@@ -427,13 +420,8 @@ impl LogCheck<'_> {
         }
         let tiles = self.tiles_of_file(first, Some(header.sealed_last)).await?;
         let mut builder = tiles.as_ref().map(|tiles| builder_like(tiles, &header.before));
-        let mut visit = |_: LeafIndex, records: &[stele::record::Record]| {
-            if let Some(builder) = &mut builder {
-                records.iter().for_each(|record| builder.append(record.leaf_hash));
-            }
-            Ok(())
-        };
-        let verified = file.verify(&self.tenant, &mut visit).await;
+        let mut visit = |leaves: &VerifiedLeaves| append_to(&mut builder, leaves);
+        let verified = file.verify(&self.tenant, Arc::new(|_| false), &mut visit).await;
         if self.note_verified(first, &key, verified)? {
             self.compare_tiles(&key, tiles, builder);
             self.compare(&key, &header.before, &header.after);
@@ -584,6 +572,12 @@ impl LogCheck<'_> {
 /// Whether an object is to blame for an error, not the way to it. A listed object that is gone is one.
 fn is_its_fault(error: &Error) -> bool {
     matches!(error.code(), Code::Corrupt | Code::NotFound)
+}
+
+fn append_to(builder: &mut Option<TilesBuilder>, leaves: &VerifiedLeaves) -> Result<()> {
+    let Some(builder) = builder else { return Ok(()) };
+    let appended = builder.append_all(&leaves.hashes);
+    appended.ok_or_else(|| Error::new(Code::Internal, "leaves that do not follow each other for their tiles"))
 }
 
 /// For the leaves that tiles speak of, with their cuts.

@@ -5,7 +5,7 @@ use super::facts::{Alarm, Facts};
 use super::finding::{Finding, Findings, Outcome, could_not_check, listed, ok, problem};
 
 /// Those of infra/observability.yaml, by the words that end their names.
-pub(super) const ALARMS: [&str; 31] = [
+pub(super) const ALARMS: [&str; 34] = [
     "seal-late",
     "seal-behind",
     "seal-errors",
@@ -24,6 +24,9 @@ pub(super) const ALARMS: [&str; 31] = [
     "events-refused",
     "query-errors",
     "query-throttled",
+    "export-errors",
+    "export-old",
+    "export-given-up",
     "compact-errors",
     "compaction-given-up",
     "compaction-old",
@@ -176,7 +179,7 @@ mod tests {
             &examine(&facts),
             "silent",
             CouldNotCheck,
-            "1 of 31 are not judged by CloudWatch yet: `audit-batches-failed`",
+            "1 of 34 are not judged by CloudWatch yet: `audit-batches-failed`",
         );
         facts.alarms = Asked::Unread("AccessDenied".to_owned());
         for check in ["all there", "heard", "silent"] {

@@ -2,8 +2,8 @@
 
 use super::alarms::ALARMS;
 use super::facts::{
-    Alarm, Asked, Bucket, Configuration, Described, Expiry, Facts, Function, Head, Key, Lock, Log, Object,
-    ObjectLock, Queue, QueuePair, Rule, Sample, Table, Tenants, Trigger, Ttl,
+    Alarm, Asked, Bucket, Configuration, Described, Expiry, ExportBucket, Facts, Function, Head, Key, Lock,
+    Log, Object, ObjectLock, Queue, QueuePair, Rule, Sample, Table, Tenants, Trigger, Ttl,
 };
 use super::functions::FUNCTIONS;
 use super::logs::UNSEALED_MS_MAX;
@@ -41,24 +41,27 @@ const KEYS_MAX: usize = 100;
 /// All facts of an installation.
 pub(super) async fn facts(cloud: &Cloud, trial: bool) -> Facts {
     let now = SystemClock.now();
-    let (bucket, secrets, public_keys, events, control) = tokio::join!(
+    let (bucket, exports, secrets, public_keys, events, control) = tokio::join!(
         bucket(cloud),
+        exports(cloud),
         locked_objects(cloud, WRAPPED_SECRETS),
         locked_objects(cloud, PUBLIC_KEYS),
         table(cloud, "events"),
         table(cloud, "control"),
     );
-    let (spill, parking, compaction, reconciliation) = tokio::join!(
+    let (spill, parking, compaction, reconciliation, export) = tokio::join!(
         queue_pair(cloud, "spill"),
         queue_pair(cloud, "parking"),
         queue_pair(cloud, "compaction"),
         queue_pair(cloud, "reconciliation"),
+        queue_pair(cloud, "exports"),
     );
-    let (seal_triggers, drain_triggers, compact_triggers, reconcile_triggers) = tokio::join!(
+    let (seal_triggers, drain_triggers, compact_triggers, reconcile_triggers, export_triggers) = tokio::join!(
         triggers(cloud, "seal"),
         triggers(cloud, "drain"),
         triggers(cloud, "compact"),
         triggers(cloud, "reconcile"),
+        triggers(cloud, "export"),
     );
     let (key, functions, alarms, tenants) =
         tokio::join!(key(cloud), functions(cloud), alarms(cloud), tenants(cloud, now));
@@ -69,6 +72,7 @@ pub(super) async fn facts(cloud: &Cloud, trial: bool) -> Facts {
         now,
         trial,
         bucket,
+        exports,
         secrets,
         public_keys,
         events,
@@ -78,11 +82,13 @@ pub(super) async fn facts(cloud: &Cloud, trial: bool) -> Facts {
         parking,
         compaction,
         reconciliation,
+        export,
         functions,
         seal_triggers,
         drain_triggers,
         compact_triggers,
         reconcile_triggers,
+        export_triggers,
         alarms,
         tenants,
     }
@@ -158,12 +164,22 @@ async fn bucket(cloud: &Cloud) -> Bucket {
     let (object_lock, versioning, public_access_block, encryption, policy, lifecycle) = tokio::join!(
         object_lock(cloud),
         versioning(cloud),
-        public_access_block(cloud),
-        encryption(cloud),
+        public_access_block(cloud, cloud.bucket()),
+        encryption(cloud, cloud.bucket()),
         policy(cloud),
-        lifecycle(cloud),
+        lifecycle(cloud, cloud.bucket()),
     );
     Bucket { object_lock, versioning, public_access_block, encryption, policy, lifecycle }
+}
+
+async fn exports(cloud: &Cloud) -> ExportBucket {
+    let name = format!("{}-exports-{}-{}", cloud.name, cloud.account, cloud.region);
+    let (public_access_block, encryption, lifecycle) = tokio::join!(
+        public_access_block(cloud, name.clone()),
+        encryption(cloud, name.clone()),
+        lifecycle(cloud, name),
+    );
+    ExportBucket { public_access_block, encryption, lifecycle }
 }
 
 async fn object_lock(cloud: &Cloud) -> Asked<ObjectLock> {
@@ -188,8 +204,8 @@ async fn versioning(cloud: &Cloud) -> Asked<String> {
         .map(|answer| answer.status.map(|status| status.as_str().to_owned()).unwrap_or_default())
 }
 
-async fn public_access_block(cloud: &Cloud) -> Asked<[bool; 4]> {
-    let answer = cloud.aws.s3().get_public_access_block().bucket(cloud.bucket()).send().await;
+async fn public_access_block(cloud: &Cloud, bucket: String) -> Asked<[bool; 4]> {
+    let answer = cloud.aws.s3().get_public_access_block().bucket(bucket).send().await;
     asked(answer, &["NoSuchPublicAccessBlockConfiguration", NO_BUCKET]).map(|answer| {
         answer.public_access_block_configuration.map_or([false; 4], |block| {
             let settings = [
@@ -203,8 +219,8 @@ async fn public_access_block(cloud: &Cloud) -> Asked<[bool; 4]> {
     })
 }
 
-async fn encryption(cloud: &Cloud) -> Asked<Vec<String>> {
-    let answer = cloud.aws.s3().get_bucket_encryption().bucket(cloud.bucket()).send().await;
+async fn encryption(cloud: &Cloud, bucket: String) -> Asked<Vec<String>> {
+    let answer = cloud.aws.s3().get_bucket_encryption().bucket(bucket).send().await;
     asked(answer, &["ServerSideEncryptionConfigurationNotFoundError", NO_BUCKET]).map(|answer| {
         let rules = answer.server_side_encryption_configuration.map(|all| all.rules).unwrap_or_default();
         let defaults = rules.into_iter().filter_map(|rule| rule.apply_server_side_encryption_by_default);
@@ -217,8 +233,8 @@ async fn policy(cloud: &Cloud) -> Asked<String> {
     asked(answer, &["NoSuchBucketPolicy", NO_BUCKET]).map(|answer| answer.policy.unwrap_or_default())
 }
 
-async fn lifecycle(cloud: &Cloud) -> Asked<Vec<Rule>> {
-    let answer = cloud.aws.s3().get_bucket_lifecycle_configuration().bucket(cloud.bucket()).send().await;
+async fn lifecycle(cloud: &Cloud, bucket: String) -> Asked<Vec<Rule>> {
+    let answer = cloud.aws.s3().get_bucket_lifecycle_configuration().bucket(bucket).send().await;
     let answer = asked(answer, &["NoSuchLifecycleConfiguration", NO_BUCKET]);
     answer.map(|answer| answer.rules().iter().map(lifecycle_rule).collect())
 }

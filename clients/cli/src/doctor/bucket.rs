@@ -67,7 +67,7 @@ fn default_lock(lock: &ObjectLock, trial: bool) -> Outcome {
 pub(super) const TRIAL_MEND: &str = "an administrator can remove what is locked in this mode: deploy with \
                                      LockMode=COMPLIANCE, or say --trial if this is one";
 
-fn public_access(blocked: &[bool; 4]) -> Outcome {
+pub(super) fn public_access(blocked: &[bool; 4]) -> Outcome {
     const SETTINGS: [&str; 4] =
         ["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"];
     let open: Vec<&str> =
@@ -78,7 +78,7 @@ fn public_access(blocked: &[bool; 4]) -> Outcome {
     }
 }
 
-fn encryption(algorithms: &[String]) -> Outcome {
+pub(super) fn encryption(algorithms: &[String]) -> Outcome {
     match algorithms {
         [] => problem("none by default", mend()),
         all if all.iter().all(|one| one == "AES256") => ok("AES256, with keys of S3"),

@@ -43,6 +43,7 @@ pub(super) struct Facts {
     /// Whether locks may be of the trial kind.
     pub(super) trial: bool,
     pub(super) bucket: Bucket,
+    pub(super) exports: ExportBucket,
     pub(super) secrets: Asked<Vec<Object>>,
     pub(super) public_keys: Asked<Vec<Object>>,
     pub(super) events: Table,
@@ -52,12 +53,14 @@ pub(super) struct Facts {
     pub(super) parking: QueuePair,
     pub(super) compaction: QueuePair,
     pub(super) reconciliation: QueuePair,
+    pub(super) export: QueuePair,
     /// By the word that ends their name.
     pub(super) functions: Vec<(&'static str, Function)>,
     pub(super) seal_triggers: Asked<Vec<Trigger>>,
     pub(super) drain_triggers: Asked<Vec<Trigger>>,
     pub(super) compact_triggers: Asked<Vec<Trigger>>,
     pub(super) reconcile_triggers: Asked<Vec<Trigger>>,
+    pub(super) export_triggers: Asked<Vec<Trigger>>,
     pub(super) alarms: Asked<Vec<Alarm>>,
     pub(super) tenants: Asked<Tenants>,
 }
@@ -85,6 +88,16 @@ pub(super) struct Bucket {
     pub(super) encryption: Asked<Vec<String>>,
     /// The policy's text.
     pub(super) policy: Asked<String>,
+    pub(super) lifecycle: Asked<Vec<Rule>>,
+}
+
+/// The settings of the bucket of exported files.
+#[derive(Clone, Debug)]
+pub(super) struct ExportBucket {
+    /// Block ACLs, ignore ACLs, block policies, restrict buckets.
+    pub(super) public_access_block: Asked<[bool; 4]>,
+    /// The algorithms of default encryption.
+    pub(super) encryption: Asked<Vec<String>>,
     pub(super) lifecycle: Asked<Vec<Rule>>,
 }
 

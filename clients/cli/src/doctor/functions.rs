@@ -5,8 +5,8 @@ use super::facts::{Asked, Configuration, Facts, Trigger};
 use super::finding::{Finding, Findings, Outcome, could_not_check, ok, problem};
 
 /// Those of infra/api.yaml that run by themselves, by the words that end their names.
-pub(super) const FUNCTIONS: [&str; 7] =
-    ["ingest", "drain", "seal", "query", "compact", "reconcile", "watchdog"];
+pub(super) const FUNCTIONS: [&str; 8] =
+    ["ingest", "drain", "seal", "query", "compact", "reconcile", "export", "watchdog"];
 
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings::of("functions");
@@ -32,6 +32,7 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
         ("spill", "drain", &facts.drain_triggers),
         ("compaction", "compact", &facts.compact_triggers),
         ("reconciliation", "reconcile", &facts.reconcile_triggers),
+        ("exports", "export", &facts.export_triggers),
     ] {
         let source = format!(":{}", facts.named(queue));
         let by_queue =

@@ -54,6 +54,30 @@ pub(super) fn rules() -> Vec<Rule> {
     std::iter::once(segments).chain(limits::CLASSES_DAYS.iter().map(class)).chain([leavings]).collect()
 }
 
+/// Those of the bucket of exported files.
+pub(super) fn exports_rules() -> Vec<Rule> {
+    let rule = |id: &str, expires| Rule {
+        id: id.to_owned(),
+        is_enabled: true,
+        prefix: String::new(),
+        tags: Vec::new(),
+        is_narrowed: false,
+        expires,
+    };
+    vec![
+        rule("seven-days", Some(Expiry::Days(limits::EXPORT_KEPT_DAYS as i32))),
+        rule("nothing-is-left", None),
+    ]
+}
+
+fn exports() -> ExportBucket {
+    ExportBucket {
+        public_access_block: Asked::Is([true; 4]),
+        encryption: Asked::Is(vec!["AES256".to_owned()]),
+        lifecycle: Asked::Is(exports_rules()),
+    }
+}
+
 fn bucket() -> Bucket {
     Bucket {
         object_lock: Asked::Is(ObjectLock { is_enabled: true, default: Some(("COMPLIANCE".to_owned(), 35)) }),
@@ -148,6 +172,7 @@ pub(super) fn facts() -> Facts {
         now: NOW,
         trial: false,
         bucket: bucket(),
+        exports: exports(),
         secrets: Asked::Is(vec![object("secrets/master.wrapped"), object("secrets/signing.wrapped")]),
         public_keys: Asked::Is(vec![object("keys/0a1b2c3d.json")]),
         events: table(&["by_actor", "by_resource", "by_action"], Some("NEW_IMAGE")),
@@ -157,6 +182,7 @@ pub(super) fn facts() -> Facts {
         parking: pair("audit-parking"),
         compaction: pair("audit-compaction"),
         reconciliation: pair("audit-reconciliation"),
+        export: pair("audit-exports"),
         functions: FUNCTIONS.map(|name| (name, function())).into(),
         seal_triggers: Asked::Is(vec![
             trigger(STREAM),
@@ -167,6 +193,7 @@ pub(super) fn facts() -> Facts {
         reconcile_triggers: Asked::Is(vec![trigger(
             "arn:aws:sqs:eu-central-1:123456789012:audit-reconciliation",
         )]),
+        export_triggers: Asked::Is(vec![trigger("arn:aws:sqs:eu-central-1:123456789012:audit-exports")]),
         alarms: Asked::Is(ALARMS.iter().map(alarm).collect()),
         tenants: Asked::Is(Tenants { looked_at: vec![log()], left_out: 0 }),
     }
@@ -189,6 +216,7 @@ pub(super) fn unread() -> Facts {
             policy: no(),
             lifecycle: no(),
         },
+        exports: ExportBucket { public_access_block: no(), encryption: no(), lifecycle: no() },
         secrets: no(),
         public_keys: no(),
         events: table(),
@@ -198,11 +226,13 @@ pub(super) fn unread() -> Facts {
         parking: pair(),
         compaction: pair(),
         reconciliation: pair(),
+        export: pair(),
         functions: FUNCTIONS.map(|name| (name, function())).into(),
         seal_triggers: no(),
         drain_triggers: no(),
         compact_triggers: no(),
         reconcile_triggers: no(),
+        export_triggers: no(),
         alarms: no(),
         tenants: no(),
         ..facts()

@@ -16,6 +16,8 @@ mod lifecycle;
 #[cfg(feature = "aws")]
 mod objects;
 #[cfg(feature = "aws")]
+mod exports;
+#[cfg(feature = "aws")]
 mod tables;
 #[cfg(feature = "aws")]
 mod key;
@@ -83,11 +85,12 @@ pub(crate) fn run(args: &Doctor) -> Result<ExitCode, Failure> {
 /// All checks.
 #[cfg(feature = "aws")]
 fn examine(facts: &facts::Facts) -> Vec<finding::Finding> {
-    let checks: [fn(&facts::Facts) -> Vec<finding::Finding>; 10] = [
+    let checks: [fn(&facts::Facts) -> Vec<finding::Finding>; 11] = [
         bucket::examine,
         policy::examine,
         lifecycle::examine,
         objects::examine,
+        exports::examine,
         tables::examine,
         key::examine,
         queues::examine,

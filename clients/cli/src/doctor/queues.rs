@@ -12,6 +12,7 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
         ("parking", "seal", "parked-given-up", &facts.parking),
         ("compaction", "compact", "compaction-given-up", &facts.compaction),
         ("reconciliation", "reconcile", "reconciliation-given-up", &facts.reconciliation),
+        ("exports", "export", "export-given-up", &facts.export),
     ];
     for (what, function, anchor, pair) in pairs {
         examine_pair(&mut findings, facts, what, (function, anchor), pair);

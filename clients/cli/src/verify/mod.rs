@@ -229,12 +229,8 @@ fn saved(path: &Path) -> Result<String, Failure> {
 /// The checkpoint keys of what was given: the output `PublicKeys` of an installation, which names what each key signs, or
 /// one key.
 fn public_keys(given: &str) -> Result<Vec<(Purpose, PublicKey)>, Failure> {
-    let told = |part: &'_ str| {
-        let (purpose, key) = part.trim().split_once(':')?;
-        Some((Purpose::parse(purpose)?, key.to_owned()))
-    };
-    match given.split(',').map(told).collect::<Option<Vec<_>>>() {
-        Some(keys) => keys.into_iter().map(|(purpose, key)| Ok((purpose, public_key(&key)?.1))).collect(),
+    match PublishedKeys::parse(given) {
+        Some(keys) => Ok(keys.all().collect()),
         None => Ok(vec![public_key(given)?]),
     }
 }
@@ -410,6 +406,14 @@ mod tests {
         for text in ["", "AAAA", "{}", "example.com/log+00000000+AAAA"] {
             assert_eq!(parse_public_key(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_line_of_an_installations_keys_is_read_as_it_is_shown() {
+        let seeds = stele::public_key::SigningSeeds::one([7; 32]);
+        let keys = PublishedKeys::of(&seeds, &[8; 32]);
+        let read = public_keys(&keys.to_text()).unwrap_or_default();
+        assert_eq!(read, keys.all().collect::<Vec<_>>());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use container::Packer;
 use rows::RowWriter;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stele::access::{LogNumber, Tenant, TenantRecord};
@@ -54,6 +55,10 @@ pub struct BundleSummary {
     pub sha256: Hash,
     /// The size of the tree its proofs lead to.
     pub tree_size: TreeSize,
+    /// How far the log was looked at: to the end of what was asked for, or of what is signed.
+    pub looked_to: TreeSize,
+    /// Leaves of the log that have expired, of those that were to be looked at.
+    pub expired: u64,
 }
 
 /// What a bundle may take, where somebody waits for it.
@@ -142,8 +147,18 @@ pub async fn write_bundle(
     if let Some(limits) = limits {
         log.is_within(limits, &filter)?;
     }
-    let found = log.matching(&filter, &|read| progress(read, total)).await?;
+    // What came after the last checkpoint nobody has signed: the bundle ends before it.
+    let checkpoints = log.checkpoints(checkpoint).await?;
+    let signed = checkpoints.iter().map(|(_, size)| *size).max().unwrap_or(TreeSize::ZERO);
+    let spanned = request.from_leaf.unwrap_or_default()..request.until_leaf.unwrap_or(u64::MAX);
+    let looked_to = TreeSize::new(signed.to_u64().min(spanned.end));
+    let mut found = log.matching(&filter, spanned.clone(), &|read| progress(read, total)).await?;
+    let unsigned = found.split_off(found.partition_point(|index| signed.contains(*index)));
     let (Some(first), Some(last)) = (found.first().copied(), found.last().copied()) else {
+        if let Some(index) = unsigned.first() {
+            let told = format!("leaf {index} is under no checkpoint yet: try again in a minute");
+            return Err(Error::unavailable(told));
+        }
         let told = match log.expired() {
             0 => "no sealed event matches".to_owned(),
             expired => format!("no sealed event matches; {expired} of the log have expired"),
@@ -163,7 +178,8 @@ pub async fn write_bundle(
     if limits.is_some_and(|limits| in_it > limits.leaves) {
         return Err(too_large(format!("{in_it} events")));
     }
-    let (text, size) = log.checkpoint_over(last, checkpoint).await?;
+    let fitting = checkpoints.into_iter().find(|(_, size)| size.contains(last));
+    let (text, size) = fitting.ok_or_else(|| misfit(tenant))?;
     let levels = log.levels(size).await?;
     let changes = log.key_changes().await?;
     let keys = BundleKeys::new(&published, changes);
@@ -197,7 +213,8 @@ pub async fn write_bundle(
         Ok((sha256, bytes))
     });
     let (sha256, bytes) = kept.inspect_err(|_| drop(fs::remove_file(&part)))?;
-    Ok(BundleSummary { leaves, matches: info.matches, bytes, sha256, tree_size: size })
+    let expired = log.expired_in(spanned.start..looked_to.to_u64());
+    Ok(BundleSummary { leaves, matches: info.matches, bytes, sha256, tree_size: size, looked_to, expired })
 }
 
 fn pack(out: &Path, events: &Path, info: &BundleInfo, keys: &BundleKeys, checkpoint: &str) -> Result<()> {
@@ -292,6 +309,14 @@ impl Log {
         self.gaps.iter().map(|(first, end)| end.to_u64() - first.to_u64()).sum()
     }
 
+    /// Those of a range that have expired.
+    fn expired_in(&self, range: Range<u64>) -> u64 {
+        let within = |(first, end): &(TreeSize, TreeSize)| {
+            end.to_u64().min(range.end).saturating_sub(first.to_u64().max(range.start))
+        };
+        self.gaps.iter().map(within).sum()
+    }
+
     /// Sees to it that no more is read than somebody waits for.
     fn is_within(&self, limits: BundleLimits, filter: &Filter) -> Result<()> {
         let Some(ids) = filter.range() else { return Ok(()) };
@@ -306,16 +331,23 @@ impl Log {
         }
     }
 
-    /// The leaves that match, in order.
-    async fn matching(&self, filter: &Filter, read: &(dyn Fn(u64) + Sync)) -> Result<Vec<LeafIndex>> {
+    /// The leaves of a range that match, in order.
+    async fn matching(
+        &self,
+        filter: &Filter,
+        range: Range<u64>,
+        read: &(dyn Fn(u64) + Sync),
+    ) -> Result<Vec<LeafIndex>> {
         let mut found = Vec::new();
         let Some(ids) = filter.range() else { return Ok(found) };
         for piece in &self.pieces {
             let (least, greatest) = piece.ids();
-            if greatest >= ids.first && least <= ids.last {
+            let (from, to) = piece.range();
+            let overlaps = from.to_u64() < range.end && to.to_u64() > range.start;
+            if overlaps && greatest >= ids.first && least <= ids.last {
                 self.leaves(piece, &mut |first, leaves| {
                     for (leaf, index) in leaves.into_iter().zip(first.to_u64()..) {
-                        if filter.matches(&Record::from_leaf(leaf)?)? {
+                        if range.contains(&index) && filter.matches(&Record::from_leaf(leaf)?)? {
                             found.push(LeafIndex::new(index));
                         }
                     }
@@ -348,33 +380,33 @@ impl Log {
         }
     }
 
-    /// The checkpoint the proofs lead to: the latest statement that has the last leaf in it, else the newest checkpoint.
-    async fn checkpoint_over(&self, last: LeafIndex, newer: Option<&str>) -> Result<(String, TreeSize)> {
+    /// The checkpoints proofs may lead to, by preference: the latest statement, the newest one, the newest locked one. The
+    /// largest of them is how far the log is signed.
+    async fn checkpoints(&self, newer: Option<&str>) -> Result<Vec<(String, TreeSize)>> {
         let (id, log) = (self.tenant.id(), self.tenant.log());
-        let fits = |text: &str| {
+        let read = |text: &str| {
             let note = Note::parse(text).ok()?;
             let size = Checkpoint::parse(note.text()).ok()?.size;
-            (size.contains(last) && size <= self.head.size()).then(|| (text.to_owned(), size))
+            (size <= self.head.size()).then(|| (text.to_owned(), size))
         };
+        let mut found = Vec::new();
         if let Some(object) = list_all(&*self.objects, &layout::statements_of(id, log)).await?.last()
             && let Some(text) = self.text(object).await?
-            && let Some(found) = fits(&text)
         {
-            return Ok(found);
+            found.extend(read(&text));
         }
-        if let Some(found) = newer.and_then(fits) {
-            return Ok(found);
-        }
+        found.extend(newer.and_then(read));
         let listed = list_all(&*self.objects, &layout::checkpoints_of(id, log)).await?;
         for object in listed.iter().rev() {
             if let Some(Object::Checkpoint { .. }) = ObjectKey::parse(&object.key)
                 && let Some(text) = self.text(object).await?
-                && let Some(found) = fits(&text)
+                && let Some(checkpoint) = read(&text)
             {
-                return Ok(found);
+                found.push(checkpoint);
+                break;
             }
         }
-        Err(Error::unavailable(format!("leaf {last} is under no checkpoint yet: try again in a minute")))
+        Ok(found)
     }
 
     async fn text(&self, object: &ListedObject) -> Result<Option<String>> {

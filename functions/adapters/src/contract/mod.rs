@@ -13,3 +13,5 @@ pub mod objects;
 pub mod archive_objects;
 pub mod queues;
 pub mod refusals;
+pub mod exports;
+pub mod export_files;

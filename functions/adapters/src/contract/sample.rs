@@ -2,6 +2,7 @@
 
 use stele::access::{ApiKey, Scope, Shards, Tenant, TenantRecord};
 use stele::archive::ArchiveEntry;
+use stele::export::{Export, Format, Selection, Since, State};
 use stele::id::{EventId, TenantId};
 use stele::public_key::PublicKey;
 use stele::record::Record;
@@ -159,5 +160,30 @@ pub fn legal_hold(id: &str) -> LegalHold {
         enforcement: 1,
         released_ms: None,
         released_by: None,
+    }
+}
+
+/// An export of the first nine leaves, the n-th of a series.
+pub fn export(n: u64) -> Export {
+    let at = Timestamp::from_ms(1_767_225_600_000 + n);
+    Export {
+        id: Export::id(at, u128::from(n)),
+        revision: 0,
+        created_ms: at.ms(),
+        created_by: "k1".to_owned(),
+        selection: Selection::new(Format::Csv, vec![("actor_id".to_owned(), "u1".to_owned())], false),
+        since: Since::Beginning,
+        first: 0,
+        end: 9,
+        archived: 4,
+        sealed_ms: at.ms(),
+        sent_ms: at.ms(),
+        state: State::Queued,
+        attempts: 0,
+        done: 0,
+        claim: None,
+        finished_ms: None,
+        file: None,
+        failure: None,
     }
 }

@@ -9,6 +9,7 @@
 //! Parquet's page checksums are not written: the library can't, and the hashes above cover more.
 
 mod header;
+pub mod rows;
 pub mod archive;
 #[cfg(test)]
 mod sample;
@@ -16,8 +17,8 @@ mod sample;
 mod tests;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch, StringArray, StringBuilder,
-    TimestampMillisecondArray,
+    Array, ArrayRef, BinaryArray, BinaryBuilder, BinaryViewArray, Int64Array, RecordBatch, StringArray,
+    StringBuilder, StringViewArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 use stele::id::{EventId, TenantId};
 use stele::layout::{Object, ObjectKey};
-use stele::record::{Columns, Record};
+use stele::record::{Columns, Leaf, Record};
 use stele::segment::{Segment, SegmentHeader};
 use stele::time::Timestamp;
 use stele::tlog::hash::LeafIndex;
@@ -132,6 +133,22 @@ fn arrow_schema(texts: impl Iterator<Item = &'static Text>) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// How the columns of a schema are read where all of them are: texts as views into what was decompressed, so that nothing is
+/// copied, least of all the leaves.
+fn as_views(schema: &Schema) -> SchemaRef {
+    let view = |field: &Arc<Field>| {
+        let data_type = match field.data_type() {
+            DataType::Utf8 => DataType::Utf8View,
+            DataType::Binary => DataType::BinaryView,
+            other => other.clone(),
+        };
+        field.as_ref().clone().with_data_type(data_type)
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(view).collect::<Vec<_>>()))
+}
+
+static VIEW_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| as_views(&ARROW_SCHEMA));
+
 static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
     let column = |name: &str| ColumnPath::from(name);
     let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("3 is a level of ZSTD");
@@ -189,13 +206,13 @@ pub fn encode_segment(header: &SegmentHeader, records: &[Record]) -> Result<Byte
         ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&ARROW_SCHEMA), options).map_err(failed)?;
     for (records, number) in records.chunks(BATCH_ROWS).zip(0..) {
         let first = first.to_u64() + number * BATCH_ROWS as u64;
-        writer.write(&batch(first, records)?).map_err(failed)?;
+        writer.write(&batch(first.., records)?).map_err(failed)?;
     }
     writer.into_inner().map(Bytes::from).map_err(failed)
 }
 
-/// Records as columns.
-fn batch(first: u64, records: &[Record]) -> Result<RecordBatch> {
+/// Records as columns, with their leaf indexes.
+fn batch(indexes: impl IntoIterator<Item = u64>, records: &[Record]) -> Result<RecordBatch> {
     let leaf_bytes = records.iter().map(|record| record.leaf.as_bytes().len()).sum();
     let mut leaves = BinaryBuilder::with_capacity(records.len(), leaf_bytes);
     let mut ids = StringBuilder::with_capacity(records.len(), records.len() * 36);
@@ -210,7 +227,8 @@ fn batch(first: u64, records: &[Record]) -> Result<RecordBatch> {
         }
     }
     // No leaf index and no time is beyond 2^63.
-    let indexes = Int64Array::from_iter_values((first..).take(records.len()).map(|index| index as i64));
+    let indexes =
+        Int64Array::from_iter_values(indexes.into_iter().take(records.len()).map(|index| index as i64));
     let times = |of: fn(&Record) -> Timestamp| {
         let times = records.iter().map(|record| of(record).ms() as i64);
         TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC")
@@ -234,7 +252,7 @@ pub fn decode_segment(tenant: &TenantId, key: &str, bytes: Bytes) -> Result<Segm
         let file = SegmentFile::open(key, bytes)?;
         file.is_at_home(tenant)?;
         let mut records = Vec::new();
-        file.rows(ProjectionMask::all(), |batch| {
+        file.rows(None, |batch| {
             let columns = StoredColumns::of(key, TEXTS.iter(), batch)?;
             for row in 0..batch.num_rows() {
                 let index = file.header.first().plus(records.len() as u64);
@@ -255,7 +273,7 @@ pub fn decode_leaves(key: &str, bytes: Bytes) -> Result<(SegmentHeader, Vec<Byte
     contained(key, || {
         let file = SegmentFile::open(key, bytes)?;
         let mut leaves = Vec::new();
-        file.rows(file.only(LEAF), |batch| {
+        file.rows(Some(file.only(LEAF)), |batch| {
             leaves.extend(leaves_of(column(key, batch, 0)?));
             Ok(())
         })?;
@@ -275,7 +293,7 @@ pub fn decode_ids(key: &str, bytes: Bytes) -> Result<(SegmentHeader, Vec<EventId
     contained(key, || {
         let file = SegmentFile::open(key, bytes)?;
         let mut ids = Vec::new();
-        file.rows(file.only(ID), |batch| {
+        file.rows(Some(file.only(ID)), |batch| {
             for id in column::<StringArray>(key, batch, 0)?.iter().map(Option::unwrap_or_default) {
                 ids.push(id_of(key, id)?);
             }
@@ -345,10 +363,22 @@ impl<'a> SegmentFile<'a> {
         ProjectionMask::leaves(self.metadata.parquet_schema(), [column])
     }
 
-    /// Reads columns of all rows, and checks that they are as many as the header says.
-    fn rows(&self, columns: ProjectionMask, mut visit: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+    /// Reads all rows, of some columns or, with texts as views, of all; checks that they are as many as the header says.
+    fn rows(
+        &self,
+        columns: Option<ProjectionMask>,
+        mut visit: impl FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let (metadata, columns) = match columns {
+            Some(columns) => (self.metadata.clone(), columns),
+            None => {
+                let options = ArrowReaderOptions::new().with_schema(Arc::clone(&VIEW_SCHEMA));
+                let metadata = ArrowReaderMetadata::try_new(Arc::clone(self.metadata.metadata()), options);
+                (metadata.map_err(|e| unreadable(self.key, e))?, ProjectionMask::all())
+            }
+        };
         let reader: ParquetRecordBatchReader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.metadata.clone())
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), metadata)
                 .with_projection(columns)
                 .with_batch_size(BATCH_ROWS)
                 .build()
@@ -391,15 +421,14 @@ fn column<'a, T: 'static>(key: &str, batch: &'a RecordBatch, place: usize) -> Re
     column.ok_or_else(|| Error::corrupt(key, format!("column {place} of its type"), "another"))
 }
 
-/// All columns of some rows, of a segment or of a file of the archive.
+/// All columns of some rows, of a segment or of a file of the archive, as views.
 struct StoredColumns<'a> {
-    leaf: &'a BinaryArray,
-    leaves: Bytes,
+    leaf: &'a BinaryViewArray,
     leaf_index: &'a Int64Array,
-    id: &'a StringArray,
+    id: &'a StringViewArray,
     occurred_at: &'a TimestampMillisecondArray,
     received_at: &'a TimestampMillisecondArray,
-    texts: Vec<(&'static Text, &'a StringArray)>,
+    texts: Vec<(&'static Text, &'a StringViewArray)>,
 }
 
 impl<'a> StoredColumns<'a> {
@@ -408,11 +437,9 @@ impl<'a> StoredColumns<'a> {
         texts: impl Iterator<Item = &'static Text>,
         batch: &'a RecordBatch,
     ) -> Result<StoredColumns<'a>> {
-        let leaf: &BinaryArray = column(key, batch, LEAF)?;
         let texts = (TEXTS_FROM..).zip(texts).map(|(place, text)| Ok((text, column(key, batch, place)?)));
         Ok(StoredColumns {
-            leaf,
-            leaves: Bytes::from_owner(leaf.values().clone()),
+            leaf: column(key, batch, LEAF)?,
             leaf_index: column(key, batch, LEAF_INDEX)?,
             id: column(key, batch, ID)?,
             occurred_at: column(key, batch, OCCURRED_AT)?,
@@ -421,46 +448,40 @@ impl<'a> StoredColumns<'a> {
         })
     }
 
-    /// The record of a row, which must be the tenant's, at that index, and what each column says.
-    fn record(&self, tenant: &TenantId, key: &str, index: LeafIndex, row: usize) -> Result<Record> {
-        let differs = |column: &str, expected: String, found: String| {
-            Err(Error::corrupt(
-                format_args!("{key}: leaf {index}"),
-                format!("{column} `{expected}`"),
-                format!("`{found}`"),
-            ))
-        };
-        let ends = self.leaf.value_offsets();
-        let leaf = self.leaves.slice(ends[row] as usize..ends[row + 1] as usize);
-        let mut wrong = None;
-        let record = Record::read(leaf, |columns| {
-            let found = self.hold(columns, tenant, index, row, &differs);
-            // Told as it is below; here it only ends the reading.
-            found.map_err(|e| {
-                wrong = Some(e);
-                Error::corrupt(key, "columns as the leaf has them", "others")
-            })
-        });
-        let record = match (wrong, record) {
-            (Some(wrong), _) => return Err(wrong),
-            (None, record) => record.map_err(|e| {
-                Error::corrupt(format_args!("{key}: leaf {index}"), "a record", e.detail()).with_source(e)
-            })?,
-        };
-        Ok(record)
+    /// The leaf of a row, which must be the tenant's, at that index, and what each column says.
+    fn checked(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        index: LeafIndex,
+        row: usize,
+    ) -> Result<(&'a [u8], Columns<'a>)> {
+        let leaf = self.leaf.value(row);
+        let columns = Columns::checked(leaf).map_err(|e| no_record(key, index, e))?;
+        self.hold(&columns, tenant, index, row).map_err(|(column, expected, found)| {
+            let expected = format!("{column} `{expected}`");
+            Error::corrupt(format_args!("{key}: leaf {index}"), expected, format!("`{found}`"))
+        })?;
+        Ok((leaf, columns))
     }
 
-    /// Holds the columns of a row against those of its leaf.
+    /// The same as a record, with a leaf that shares no memory with the page it was read from.
+    fn record(&self, tenant: &TenantId, key: &str, index: LeafIndex, row: usize) -> Result<Record> {
+        let (leaf, columns) = self.checked(tenant, key, index, row)?;
+        record_of(key, index, leaf, columns)
+    }
+
+    /// Holds the columns of a row against those of its leaf: which differs, what the leaf says and what it says.
+    #[inline]
     fn hold(
         &self,
         columns: &Columns<'_>,
         tenant: &TenantId,
         index: LeafIndex,
         row: usize,
-        differs: &dyn Fn(&str, String, String) -> Result<()>,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), (&'static str, String, String)> {
         if columns.tenant_id != tenant.as_str() {
-            return differs("tenant_id", tenant.to_string(), columns.tenant_id.to_string());
+            return Err(("tenant_id", tenant.to_string(), columns.tenant_id.to_string()));
         }
         let numbers = [
             ("leaf_index", index.to_u64(), self.leaf_index.value(row)),
@@ -469,20 +490,29 @@ impl<'a> StoredColumns<'a> {
         ];
         for (column, expected, found) in numbers {
             if u64::try_from(found) != Ok(expected) {
-                return differs(column, expected.to_string(), found.to_string());
+                return Err((column, expected.to_string(), found.to_string()));
             }
         }
-        if columns.id.to_bytes() != self.id.value(row).as_bytes() {
-            return differs("id", columns.id.to_string(), self.id.value(row).to_owned());
+        if EventId::from_canonical(self.id.value(row)) != Some(columns.id) {
+            return Err(("id", columns.id.to_string(), self.id.value(row).to_owned()));
         }
         for (text, stored) in &self.texts {
             let expected = (text.of)(columns);
             let found = stored.is_valid(row).then(|| stored.value(row));
             if expected != found {
                 let shown = |value: Option<&str>| value.unwrap_or("(null)").to_owned();
-                return differs(text.name, shown(expected), shown(found));
+                return Err((text.name, shown(expected), shown(found)));
             }
         }
         Ok(())
     }
+}
+
+/// The record of a leaf that was checked.
+fn record_of(key: &str, index: LeafIndex, leaf: &[u8], columns: Columns<'_>) -> Result<Record> {
+    Record::of(Leaf::new(Bytes::copy_from_slice(leaf)), columns).map_err(|e| no_record(key, index, e))
+}
+
+fn no_record(key: &str, index: LeafIndex, e: Error) -> Error {
+    Error::corrupt(format_args!("{key}: leaf {index}"), "a record", e.detail()).with_source(e)
 }

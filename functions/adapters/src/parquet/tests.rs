@@ -37,7 +37,7 @@ fn is_corrupt(result: Result<Segment>) -> String {
 
 /// Writes any columns under any metadata, as one who tampers would.
 fn forge(header: &SegmentHeader, records: &[Record], change: impl Fn(usize, ArrayRef) -> ArrayRef) -> Bytes {
-    let honest = batch(header.first().to_u64(), records).unwrap();
+    let honest = batch(header.first().to_u64().., records).unwrap();
     let columns = honest.columns().iter().cloned().enumerate().map(|(n, column)| change(n, column));
     let forged = RecordBatch::try_new(Arc::clone(&ARROW_SCHEMA), columns.collect()).unwrap();
     let properties = WriterProperties::builder().set_key_value_metadata(Some(header::encode(header)));

@@ -8,8 +8,8 @@
 mod number;
 mod reader;
 
-pub(crate) use number::Decimal;
-pub(crate) use reader::split_array;
+pub(crate) use number::{Decimal, number_rule};
+pub(crate) use reader::{plain, split_array};
 
 use crate::error::{Code, Error, FieldProblem, Result};
 use crate::limits::{INTEGER_MAX, JSON_DEPTH_MAX};

@@ -87,7 +87,7 @@ impl Decimal {
 }
 
 /// The rule a number breaks, if any.
-pub(super) fn number_rule(text: &str) -> Option<Rule> {
+pub(crate) fn number_rule(text: &str) -> Option<Rule> {
     let decimal = Decimal::of(text);
     if decimal.is_zero() {
         return decimal.negative.then_some(Rule::NegativeZero);

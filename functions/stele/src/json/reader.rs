@@ -32,6 +32,29 @@ pub(crate) struct Split<'a> {
     pub(crate) too_many: bool,
 }
 
+/// How many bytes come before the first that is a quote, a backslash or a control character, 8 at a time.
+#[inline]
+pub(crate) fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let mut skipped = 0;
+    for chunk in bytes.chunks_exact(8) {
+        let word = u64::from_le_bytes(chunk.try_into().expect("chunks_exact gives 8 bytes"));
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        // The lowest set bit is exact: borrows only run upwards.
+        let special = (word.wrapping_sub(ONES * 0x20) & !word
+            | quote.wrapping_sub(ONES) & !quote
+            | backslash.wrapping_sub(ONES) & !backslash)
+            & HIGH;
+        if special != 0 {
+            return skipped + (special.trailing_zeros() / 8) as usize;
+        }
+        skipped += 8;
+    }
+    skipped + bytes[skipped..].iter().take_while(|c| !matches!(c, b'"' | b'\\' | 0..0x20)).count()
+}
+
 pub(super) fn checked(text: &[u8]) -> Result<&str> {
     let wrong = match std::str::from_utf8(text) {
         Ok(text) if text.starts_with('\u{feff}') => Wrong { at: 0, what: "a byte order mark is not allowed" },
@@ -396,31 +419,10 @@ impl<'a> Reader<'a> {
         self.string_escaped(start)
     }
 
-    /// Steps over what needs no look: all but quotes, backslashes and control characters, 8 bytes at a time.
+    /// Steps over what needs no look: all but quotes, backslashes and control characters.
     #[inline]
     fn skip_plain(&mut self) {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = 0x8080_8080_8080_8080;
-        let rest = &self.bytes[self.at..];
-        let mut skipped = 0;
-        for chunk in rest.chunks_exact(8) {
-            let word = u64::from_le_bytes(chunk.try_into().expect("chunks_exact gives 8 bytes"));
-            let quote = word ^ (ONES * b'"' as u64);
-            let backslash = word ^ (ONES * b'\\' as u64);
-            // The lowest set bit is exact: borrows only run upwards.
-            let special = (word.wrapping_sub(ONES * 0x20) & !word
-                | quote.wrapping_sub(ONES) & !quote
-                | backslash.wrapping_sub(ONES) & !backslash)
-                & HIGH;
-            if special != 0 {
-                self.at += skipped + (special.trailing_zeros() / 8) as usize;
-                return;
-            }
-            skipped += 8;
-        }
-        let tail = &rest[skipped..];
-        let plain = tail.iter().take_while(|c| !matches!(c, b'"' | b'\\' | 0..0x20)).count();
-        self.at += skipped + plain;
+        self.at += plain(&self.bytes[self.at..]);
     }
 
     #[inline(never)]

@@ -33,7 +33,7 @@ pub const CSV_COLUMNS: [&str; 20] = [
 
 /// The first line of a CSV export.
 pub fn csv_header(out: &mut Vec<u8>) {
-    write_row(out, CSV_COLUMNS.map(Cow::Borrowed));
+    csv_line(CSV_COLUMNS.map(Cow::Borrowed), out);
 }
 
 /// A record as a line of CSV (RFC 4180).
@@ -43,8 +43,7 @@ pub fn csv_header(out: &mut Vec<u8>) {
 pub fn csv_row(record: &Record, integrity: Integrity, out: &mut Vec<u8>) -> Result<()> {
     let columns = record.columns()?;
     let optional = |text: Option<Cow<'_, str>>| text.unwrap_or_default().into_owned();
-    write_row(
-        out,
+    csv_line(
         [
             record.id.shown(),
             record.occurred_at.to_string(),
@@ -73,11 +72,13 @@ pub fn csv_row(record: &Record, integrity: Integrity, out: &mut Vec<u8>) -> Resu
             },
         ]
         .map(Cow::Owned),
+        out,
     );
     Ok(())
 }
 
-fn write_row(out: &mut Vec<u8>, cells: [Cow<'_, str>; CSV_COLUMNS.len()]) {
+/// A line of cells in the order of [`CSV_COLUMNS`], none of which a spreadsheet takes for a formula.
+pub fn csv_line(cells: [Cow<'_, str>; CSV_COLUMNS.len()], out: &mut Vec<u8>) {
     for (at, cell) in cells.iter().enumerate() {
         if at > 0 {
             out.push(b',');

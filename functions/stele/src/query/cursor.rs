@@ -19,6 +19,9 @@ const BODY_BYTES: usize = 1 + 8 + 8 + 8 + 8 + 16 + 4 + 16;
 const MAC_BYTES: usize = 32;
 /// 1 had neither tree size nor proven time: it knew of the hot store alone.
 const VERSION: u8 = 2;
+/// version ‖ issued at ‖ floor ‖ binding ‖ marks; then the MAC over them.
+const TAIL_BYTES: usize = 1 + 8 + 8 + 16;
+const TAIL_VERSION: u8 = 128;
 
 /// Where a listing goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,24 @@ pub struct Cursor {
     pub last: EventId,
     /// Events still to be left out: what an `offset` asked for and an earlier, short page did not reach.
     pub skip: u32,
+}
+
+/// Where a tail goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailCursor {
+    /// When it was made.
+    pub issued_at: Timestamp,
+    /// What was received before is done with.
+    pub floor: Timestamp,
+    /// Marks of those received since then that were shown, by [`TailCursor::mark`].
+    pub shown: Vec<u64>,
+}
+
+impl TailCursor {
+    /// What is remembered of an event: the random bits of its id's end.
+    pub const fn mark(id: EventId) -> u64 {
+        id.to_u128() as u64
+    }
 }
 
 /// What seals the cursors of one listing.
@@ -104,6 +125,53 @@ impl CursorKey {
             proven_until: Timestamp::from_ms(number(25, 8) as u64),
             last,
             skip: number(49, 4) as u32,
+        })
+    }
+
+    /// A cursor of a tail, as sent.
+    pub fn seal_tail(&self, cursor: &TailCursor) -> String {
+        let mut bytes = vec![TAIL_VERSION];
+        bytes.extend(cursor.issued_at.ms().to_be_bytes());
+        bytes.extend(cursor.floor.ms().to_be_bytes());
+        bytes.extend(self.binding);
+        bytes.extend(cursor.shown.iter().flat_map(|mark| mark.to_be_bytes()));
+        let mac = self.mac(&bytes).finalize().into_bytes();
+        bytes.extend(mac);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// A cursor of a tail that came back.
+    ///
+    /// # Errors
+    /// As [`CursorKey::open`].
+    pub fn open_tail(&self, text: &str, now: Timestamp) -> Result<TailCursor> {
+        let bad =
+            || Error::new(Code::BadCursor, "the cursor is not one of this tail's: begin again without it");
+        let bytes = Some(text)
+            .filter(|text| text.len() <= 2 * (TAIL_BYTES + 8 * limits::TAIL_REMEMBERED_MAX + MAC_BYTES))
+            .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok())
+            .filter(|bytes| bytes.len() >= TAIL_BYTES + MAC_BYTES)
+            .ok_or_else(bad)?;
+        let (body, mac) = bytes.split_at(bytes.len() - MAC_BYTES);
+        // In constant time.
+        self.mac(body).verify_slice(mac).map_err(|_| bad())?;
+        let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        if body[0] != TAIL_VERSION || !(body.len() - TAIL_BYTES).is_multiple_of(8) {
+            return Err(bad());
+        }
+        let issued_at = Timestamp::from_ms(number(&body[1..9]));
+        if now > issued_at.plus_ms(limits::CURSOR_AGE_MS_MAX) {
+            let detail = "the cursor is older than 24 hours: begin again without it";
+            return Err(Error::new(Code::BadCursor, detail));
+        }
+        if body[17..33] != self.binding {
+            let detail = "the cursor belongs to a tail with another filter";
+            return Err(Error::new(Code::CursorMismatch, detail));
+        }
+        Ok(TailCursor {
+            issued_at,
+            floor: Timestamp::from_ms(number(&body[9..17])),
+            shown: body[TAIL_BYTES..].chunks_exact(8).map(number).collect(),
         })
     }
 
@@ -193,6 +261,25 @@ mod tests {
         assert_ne!(binding("actor_id=ab"), binding("actor_id=a&actor_id=b"));
         assert_ne!(binding("actor_id=a"), binding("resource_id=a"));
         assert_ne!(binding("action=a.b"), binding("action=a.b.*"));
+    }
+
+    #[test]
+    fn a_cursor_of_a_tail_is_as_well_sealed_and_never_one_of_a_listing() {
+        let key = key("acme", "actor_id=a");
+        let tail = TailCursor { issued_at: NOW, floor: NOW.minus_ms(5), shown: vec![7, u64::MAX] };
+        let text = key.seal_tail(&tail);
+        assert_eq!(key.open_tail(&text, NOW).unwrap(), tail);
+        let code = |key: &CursorKey, text: &str| key.open_tail(text, NOW).unwrap_err().code();
+        assert_eq!(code(&super::tests::key("globex", "actor_id=a"), &text), Code::BadCursor);
+        assert_eq!(code(&super::tests::key("acme", "actor_id=b"), &text), Code::CursorMismatch);
+        assert_eq!(code(&key, &key.seal(&cursor(1))), Code::BadCursor);
+        assert_eq!(key.open(&text, NOW).unwrap_err().code(), Code::BadCursor);
+        for at in 0..text.len() {
+            let mut altered = text.clone();
+            altered.replace_range(at..=at, if &text[at..=at] == "A" { "B" } else { "A" });
+            assert_eq!(code(&key, &altered), Code::BadCursor, "{altered}");
+        }
+        assert!(key.open_tail(&text, NOW.plus_ms(limits::CURSOR_AGE_MS_MAX + 1)).is_err());
     }
 
     proptest! {

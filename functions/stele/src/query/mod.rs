@@ -17,6 +17,7 @@ mod cursor;
 mod request;
 mod counts;
 mod merge;
+mod polls;
 mod explain;
 mod csv;
 #[cfg(test)]
@@ -25,8 +26,8 @@ mod samples;
 mod tests;
 
 pub use counts::{FACETS, FacetRequest, StatsRequest, Steps, facet_name};
-pub use csv::{CSV_COLUMNS, csv_header, csv_row};
-pub use cursor::{Cursor, CursorKey};
+pub use csv::{CSV_COLUMNS, csv_header, csv_line, csv_row};
+pub use cursor::{Cursor, CursorKey, TailCursor};
 pub use explain::{ParsedFilter, explain};
 pub use expression::{
     Atom, Expression, Field, Interval, Moment, Network, Number, Numbers, Side, State, Test, fold,
@@ -34,6 +35,7 @@ pub use expression::{
 pub use filter::Filter;
 pub use merge::{Merge, Step, nearest_of};
 pub use parse::parse as parse_filter;
+pub use polls::{FeedRequest, TailRequest};
 pub use pruning::{Bounds, Nulls};
 pub use request::{ExportFormat, ExportRequest, ListRequest, Start, filter, tenant_parameter};
 pub use row::{Cell, Column, Row};

@@ -6,6 +6,7 @@
 use super::expression::{Atom, Expression, Field, Interval, Network, Number, Numbers, Side, State, Test};
 use super::filter::Filter;
 use super::row::{Column, TEXT_COLUMNS};
+use crate::archive::Month;
 use crate::id::TenantId;
 use crate::json::push_token;
 use crate::ports::Order;
@@ -73,12 +74,12 @@ impl Sql {
         let leaf = query.leaf();
         query.put(&format!("  {leaf} AS event\nFROM events\nWHERE tenant_id = "));
         query.bind(tenant.as_str());
-        // A file lies under the month in which its first event was sealed, and no event is sealed long before it
-        // occurred: a month earlier is more than enough.
+        // A file lies under the month in which its first event was sealed, which is at most minutes before an event of it
+        // occurred: the month before is more than enough.
         if let Some(from) = filter.from() {
             query.put("\n  AND month >= ");
-            let month = from.minus_days(31).to_string();
-            query.bind(month.get(..7).unwrap_or_default());
+            let month = Month::of(Month::of(from).start().minus_ms(1));
+            query.bind(month.as_str());
         }
         for part in filter.expression().conjuncts() {
             query.put("\n  AND ");
@@ -335,6 +336,13 @@ impl Query {
                 ("(len(list_filter(", " AS JSON[]) ELSE [", "] END, ", "lambda v: ", ")) > 0)")
             }
         };
+        // A null in a list becomes none; where there is no value at all there must be none either.
+        let nulls = *test == Test::Equals("null".to_owned());
+        if nulls {
+            self.put("(");
+            value(self);
+            self.put(" IS NOT NULL AND ");
+        }
         self.put(&format!("{any}CASE WHEN substr({text}"));
         value(self);
         self.put(&format!("{text_end}, 1, 1) = '[' THEN CAST("));
@@ -344,6 +352,9 @@ impl Query {
         self.put(&format!("{one}{lambda}"));
         self.scalar(test);
         self.put(end);
+        if nulls {
+            self.put(")");
+        }
     }
 
     /// A test of the scalar `v`.
@@ -364,6 +375,9 @@ impl Query {
                 if ["true", "false", "null"].contains(&equal.as_str()) {
                     self.put(&format!(" OR {text} = "));
                     self.bind(equal);
+                }
+                if equal == "null" {
+                    self.put(" OR v IS NULL");
                 }
                 self.put(")");
             }

@@ -3,11 +3,16 @@
 //! Leaves and inner nodes are hashed under different prefixes, so that neither can be taken for the other.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
 const LEAF_PREFIX: [u8; 1] = [0];
 const NODE_PREFIX: [u8; 1] = [1];
+const BLOCK_BYTES: usize = 64;
+/// FIPS 180-4 §5.3.3.
+const SHA_256_BEGINNING: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// A SHA-256 hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,7 +91,25 @@ pub fn leaf_hash(leaf: &[u8]) -> Hash {
 
 /// The hash of an inner node: SHA-256(0x01 ‖ left ‖ right).
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Hash(Sha256::new().chain_update(NODE_PREFIX).chain_update(left.0).chain_update(right.0).finalize().into())
+    // 65 bytes, a bit and their length: two blocks, whatever the hashes are.
+    let mut blocks = [[0; BLOCK_BYTES]; 2];
+    let flat = blocks.as_flattened_mut();
+    flat[0] = NODE_PREFIX[0];
+    flat[1..33].copy_from_slice(&left.0);
+    flat[33..65].copy_from_slice(&right.0);
+    flat[65] = 0x80;
+    flat[2 * BLOCK_BYTES - 2..].copy_from_slice(&(65_u16 * 8).to_be_bytes());
+    let mut state = SHA_256_BEGINNING;
+    compress256(&mut state, &blocks);
+    hash_of(&state)
+}
+
+fn hash_of(state: &[u32; 8]) -> Hash {
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    Hash(hash)
 }
 
 /// The root of the tree without leaves: SHA-256 of nothing.
@@ -281,6 +304,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn nodes_are_hashed_by_their_definition(left: [u8; 32], right: [u8; 32]) {
+            let definition = [[1].as_slice(), &left, &right].concat();
+            prop_assert_eq!(node_hash(&Hash(left), &Hash(right)), Hash::of(&definition));
+        }
+
         #[test]
         fn printed_hashes_and_numbers_parse_back(bytes: [u8; 32], n: u64) {
             let hash = Hash::from_bytes(bytes);

@@ -7,6 +7,7 @@ use super::tree::RightEdge;
 
 /// The level of the subtrees that [`Subtrees`] does not merge further: 256 leaves, as one tile of level 0.
 const TILE_LEVEL: u32 = 8;
+const TILE_LEAVES: u64 = 1 << TILE_LEVEL;
 
 /// The hashes of the largest aligned perfect subtrees of `[first, end)`, from left to right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +203,72 @@ impl Subtrees {
     }
 }
 
+/// The hashes of leaves that follow each other, and the roots of the subtrees of 256 that lie whole among them: any range within
+/// takes as many hashes as if it were short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafHashes {
+    first: TreeSize,
+    leaves: Vec<Hash>,
+    /// Of the subtrees from the first that begins among the leaves.
+    subtrees: Vec<Hash>,
+}
+
+impl LeafHashes {
+    /// Of these leaves, by their hashes.
+    pub fn new(first: TreeSize, leaves: Vec<Hash>) -> LeafHashes {
+        let skipped = first.to_u64().next_multiple_of(TILE_LEAVES) - first.to_u64();
+        let whole = leaves.get(skipped as usize..).unwrap_or_default().chunks_exact(TILE_LEAVES as usize);
+        let subtrees = whole.map(|leaves| perfect_root(leaves.to_vec())).collect();
+        LeafHashes { first, leaves, subtrees }
+    }
+
+    /// The size before the first of them.
+    pub const fn first(&self) -> TreeSize {
+        self.first
+    }
+
+    /// The size after the last of them.
+    pub fn end(&self) -> TreeSize {
+        self.first.plus(self.leaves.len() as u64).expect("leaves are counted in 64 bits")
+    }
+
+    /// The hashes of the leaves, in order.
+    pub fn leaves(&self) -> &[Hash] {
+        &self.leaves
+    }
+
+    /// The range between two sizes; `None` where leaves of it are not here.
+    pub fn range(&self, from: TreeSize, to: TreeSize) -> Option<CompactRange> {
+        if from < self.first || to > self.end() || from > to {
+            return None;
+        }
+        let first_subtree = self.first.to_u64().div_ceil(TILE_LEAVES);
+        let mut range = CompactRange::empty(from);
+        while range.end < to {
+            let at = range.end.to_u64();
+            let is_whole = at.is_multiple_of(TILE_LEAVES) && to.to_u64() - at >= TILE_LEAVES;
+            if is_whole {
+                let root = self.subtrees.get((at / TILE_LEAVES - first_subtree) as usize)?;
+                range.append_subtree(TILE_LEVEL, *root)?;
+            } else {
+                range.append(*self.leaves.get((at - self.first.to_u64()) as usize)?);
+            }
+        }
+        Some(range)
+    }
+}
+
+/// The root over a power of two of nodes.
+fn perfect_root(mut nodes: Vec<Hash>) -> Hash {
+    while nodes.len() > 1 {
+        for at in 0..nodes.len() / 2 {
+            nodes[at] = node_hash(&nodes[2 * at], &nodes[2 * at + 1]);
+        }
+        nodes.truncate(nodes.len() / 2);
+    }
+    nodes[0]
+}
+
 /// The consistency proof from a tree to what it became by a range (RFC 6962 §2.1.2). `None` if the range does not follow,
 /// or the earlier tree is empty.
 pub fn consistency_proof_from(earlier: &RightEdge, range: &CompactRange) -> Option<Vec<Hash>> {
@@ -357,6 +424,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_range_of_leaf_hashes_is_that_of_the_leaves(first in 0..1_200_u64, count in 0..1_200_u64, from in 0..1_300_u64, length in 0..1_300_u64) {
+            let all = leaves(first + count);
+            let held = LeafHashes::new(TreeSize::new(first), all[first as usize..].to_vec());
+            let (from, to) = (first + from, first + from + length);
+            let found = held.range(TreeSize::new(from), TreeSize::new(to));
+            let expected = (to <= first + count).then(|| range(&all, from, to));
+            prop_assert_eq!(found, expected);
+            prop_assert_eq!(held.end().to_u64(), first + count);
+            prop_assert_eq!(held.range(TreeSize::new(first.wrapping_sub(1)), held.end()), None);
+        }
+
         #[test]
         fn proofs_from_ranges_are_those_from_leaves(size in 1..300_u64, a: prop::sample::Index, b: prop::sample::Index, c: prop::sample::Index) {
             let leaves = leaves(size);

@@ -18,10 +18,11 @@
 use super::checkpoint::{ORIGIN_LINE, Origin};
 use super::hash::{Hash, TreeSize};
 use super::note::{BodyError, Lines};
-use super::range::{CompactRange, hash_count};
+use super::range::{CompactRange, LeafHashes, hash_count};
 use super::tree::RightEdge;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Bound;
 
 /// Leaves below one hash of level 1.
 pub const TILE_LEAVES: u64 = 256;
@@ -215,20 +216,47 @@ impl TilesBuilder {
 
     /// Appends a leaf by its hash.
     pub fn append(&mut self, leaf: Hash) {
-        let at = self.part.end();
+        self.cut(self.part.end());
+        self.part.append(leaf);
+        self.end_tile();
+    }
+
+    /// Begins another range where one is to be cut.
+    fn cut(&mut self, at: TreeSize) {
         if self.cuts.contains(&at) {
             self.end_part();
             if self.ranges.last().is_some_and(|range| range.first() != at) {
                 self.ranges.push(CompactRange::empty(at));
             }
         }
-        self.part.append(leaf);
+    }
+
+    /// Ends the subtree of 256 leaves if it is complete.
+    fn end_tile(&mut self) {
         if self.part.end().to_u64().is_multiple_of(TILE_LEAVES) {
             self.end_part();
             // Complete, it is one perfect subtree.
             self.level_1.extend(self.subtree.hashes());
             self.subtree = CompactRange::empty(self.part.end());
         }
+    }
+
+    /// Appends leaves by their hashes; `None` if others follow.
+    #[must_use]
+    pub fn append_all(&mut self, leaves: &LeafHashes) -> Option<()> {
+        if self.part.end() != leaves.first() {
+            return None;
+        }
+        while self.part.end() < leaves.end() {
+            let at = self.part.end();
+            self.cut(at);
+            let tile_end = TreeSize::new((at.to_u64() / TILE_LEAVES + 1) * TILE_LEAVES);
+            let cut = self.cuts.range((Bound::Excluded(at), Bound::Unbounded)).next().copied();
+            let to = leaves.end().min(tile_end).min(cut.unwrap_or(tile_end));
+            self.part.join(&leaves.range(at, to)?)?;
+            self.end_tile();
+        }
+        Some(())
     }
 
     fn end_part(&mut self) {
@@ -281,9 +309,17 @@ mod tests {
     fn tiles(leaves: &[Hash], first: u64, end: u64, cuts: &[u64]) -> Tiles {
         let cuts = cuts.iter().copied().map(TreeSize::new).collect();
         let mut builder = TilesBuilder::new(origin(), edge(leaves, first), cuts);
+        let mut by_parts = TilesBuilder::new(origin(), edge(leaves, first), builder.cuts.clone());
         leaves[first as usize..end as usize].iter().for_each(|leaf| builder.append(*leaf));
         assert_eq!(builder.edge(), edge(leaves, end));
-        builder.finish()
+        for (part, number) in leaves[first as usize..end as usize].chunks(701).zip(0..) {
+            let part = LeafHashes::new(TreeSize::new(first + number * 701), part.to_vec());
+            by_parts.append_all(&part).unwrap();
+            assert_eq!(by_parts.append_all(&part).is_none(), !part.leaves().is_empty());
+        }
+        let tiles = builder.finish();
+        assert_eq!(by_parts.finish(), tiles);
+        tiles
     }
 
     // The hashes were made by a program of its own from RFC 6962: leaf 255, leaves 256 and 257, leaves 0 to 255.

@@ -14,9 +14,9 @@ mod search;
 mod tests;
 mod writer;
 
-pub use reader::ArchiveFile;
+pub use reader::{ArchiveFile, Keep, VerifiedLeaves};
 pub use search::{Hits, Wanted};
 pub use writer::ArchiveWriter;
 
 /// Leaves of an aligned block; no row group crosses one.
-const BLOCK_LEAVES: u64 = 1 << 15;
+pub const BLOCK_LEAVES: u64 = 1 << 15;

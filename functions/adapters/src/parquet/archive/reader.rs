@@ -5,10 +5,10 @@
 
 use super::super::{
     ID, LEAF, LEAF_INDEX, OCCURRED_AT, StoredColumns, check_schema, column, contained, header, id_of,
-    leaves_of, unreadable,
+    leaves_of, record_of, unreadable,
 };
 use super::BLOCK_LEAVES;
-use super::layout::{SCHEMA, texts};
+use super::layout::{SCHEMA, VIEW_SCHEMA, texts};
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -22,16 +22,18 @@ use parquet::file::metadata::{
 };
 use parquet::file::statistics::Statistics;
 use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use stele::archive::ArchiveHeader;
 use stele::id::{EventId, TenantId};
 use stele::layout::ObjectKey;
 use stele::ports::LockedObjects;
-use stele::record::Record;
+use stele::record::{Columns, Record};
 use stele::time::Timestamp;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize, leaf_hash};
-use stele::tlog::range::CompactRange;
+use stele::tlog::range::LeafHashes;
 use stele::tlog::tree::RightEdge;
 use stele::{Code, Error, Result};
 
@@ -46,12 +48,13 @@ const GROUP_BYTES_MIN: u64 = 4_000_000;
 const GAP_BYTES: u64 = 16 * 1024;
 /// Ranges of one file under way at once.
 const RANGES_AT_ONCE: usize = 8;
-/// Row groups worked off side by side when a file is verified: memory holds as many.
-const GROUPS_AT_ONCE: usize = 4;
+/// Row groups worked off side by side when a file is verified, at the most: memory holds one more.
+const THREADS_MAX: usize = 8;
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 1024;
 
 /// A file of the archive, read by ranges.
+#[derive(Clone)]
 pub struct ArchiveFile {
     objects: Arc<dyn LockedObjects>,
     key: ObjectKey,
@@ -61,7 +64,22 @@ pub struct ArchiveFile {
     pub(super) metadata: Arc<ParquetMetaData>,
     pub(super) header: ArchiveHeader,
     /// Index of the first leaf of each row group.
-    pub(super) firsts: Vec<u64>,
+    pub(super) firsts: Arc<[u64]>,
+}
+
+/// Which records are wanted whole, by their columns.
+pub type Keep = Arc<dyn Fn(&Columns<'_>) -> bool + Send + Sync>;
+
+/// Leaves of a file that follow each other and were verified.
+pub struct VerifiedLeaves {
+    /// Their hashes.
+    pub hashes: LeafHashes,
+    /// Their ids, in the same order.
+    pub ids: Vec<EventId>,
+    /// When the first and the last of them to come was received.
+    pub received: (Timestamp, Timestamp),
+    /// The records that were to be kept, in leaf order.
+    pub kept: Vec<(LeafIndex, Record)>,
 }
 
 /// Bytes of the file that were read, and where they begin.
@@ -113,7 +131,8 @@ impl ArchiveFile {
         check_schema(at, SCHEMA, file.schema())?;
         let header = header::decode_archive(at, file.key_value_metadata())?;
         let firsts = firsts(at, &header, metadata.row_groups())?;
-        Ok(ArchiveFile { tail, metadata: Arc::new(metadata), header, firsts, bytes, objects, key, version })
+        let (metadata, firsts) = (Arc::new(metadata), firsts.into());
+        Ok(ArchiveFile { tail, metadata, header, firsts, bytes, objects, key, version })
     }
 
     /// Its key.
@@ -129,6 +148,13 @@ impl ArchiveFile {
     /// What it says of itself.
     pub fn header(&self) -> &ArchiveHeader {
         &self.header
+    }
+
+    /// The leaves of the row group that holds one: its first, and where it ends.
+    pub fn group_around(&self, leaf: LeafIndex) -> Option<(LeafIndex, TreeSize)> {
+        let groups = (0..self.firsts.len()).map(|group| self.leaves_of_group(group));
+        let group = groups.into_iter().find(|leaves| leaves.contains(&leaf.to_u64()))?;
+        Some((LeafIndex::new(group.start), TreeSize::new(group.end)))
     }
 
     /// Ids with their leaf indexes of the leaves from `first` up to, not including, `end`, in any order. Neither is held
@@ -276,74 +302,46 @@ impl ArchiveFile {
     }
 
     /// Reads the whole file and checks all of it: that every leaf is the tenant's and every column what its leaf says, the tree
-    /// the leaves grow, and what header and statistics say of them. Visits the records in leaf order, at most a block at a
-    /// time, and returns the SHA-256 of the file as read. Memory holds a few row groups.
+    /// the leaves grow, and what header and statistics say of them. Visits what was verified in leaf order, at most a block at a
+    /// time, with the records `keep` asks for, and returns the SHA-256 of the file as read. Memory holds a few row groups as
+    /// they are stored, and of their leaves no more than ids and hashes.
     pub async fn verify(
         &self,
         tenant: &TenantId,
-        visit: &mut (dyn FnMut(LeafIndex, &[Record]) -> Result<()> + Send),
+        keep: Keep,
+        visit: &mut (dyn FnMut(&VerifiedLeaves) -> Result<()> + Send),
     ) -> Result<Hash> {
         let at = self.at();
         let mut edge = self.header.before.clone();
         let mut received: Option<(Timestamp, Timestamp)> = None;
         let mut ids: Option<(EventId, EventId)> = None;
         let mut reading = WholeReading::new();
-        // Row groups are read in turn and worked off side by side, while those before them are visited.
-        let at_once =
-            std::thread::available_parallelism().map_or(1, |threads| threads.get().min(GROUPS_AT_ONCE));
-        let mut consume = |worked: Vec<(usize, Vec<Record>, CompactRange)>| -> Result<()> {
-            for (group, records, range) in worked {
-                let next = edge.followed_by(&range);
-                edge =
-                    next.ok_or_else(|| Error::corrupt(at, "row groups that follow each other", "others"))?;
-                let mut occurred: Option<(i64, i64)> = None;
-                for record in &records {
-                    widen(&mut received, record.received_at);
-                    widen(&mut ids, record.id);
-                    widen(&mut occurred, record.occurred_at.ms() as i64);
-                }
-                // A look-up by id believes these.
-                if occurred != Some(self.occurred_at_of(group)?) {
-                    return Err(Error::corrupt(
-                        at,
-                        "the extremes of occurred_at",
-                        "others in its statistics",
-                    ));
-                }
-                visit(LeafIndex::new(self.leaves_of_group(group).start), &records)?;
-            }
-            Ok(())
-        };
+        // Row groups are read and hashed in turn here and worked off side by side, one more than there are processors, so
+        // that none of these waits for the file.
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let at_once = threads.min(THREADS_MAX) + 1;
+        let mut working = Working::default();
         let mut next = 0;
-        let mut ready = Vec::new();
-        while next < self.firsts.len() || !ready.is_empty() {
-            let groups = next..(next + at_once).min(self.firsts.len());
-            next = groups.end;
-            let mut held = Vec::with_capacity(groups.len());
-            for group in groups.clone() {
-                held.push(reading.next(self, group).await?);
+        loop {
+            while next < self.firsts.len() && working.0.len() < at_once {
+                let held = reading.next(self, next).await?;
+                working.begin(self, tenant, next, held, &keep);
+                next += 1;
             }
-            let (consumed, worked) = std::thread::scope(|scope| {
-                let threads: Vec<_> = groups
-                    .clone()
-                    .zip(&held)
-                    .map(|(group, held)| {
-                        scope.spawn(move || self.records(tenant, group, held).now_or_never())
-                    })
-                    .collect();
-                let consumed = consume(std::mem::take(&mut ready));
-                let worked: Vec<_> = threads.into_iter().map(|thread| thread.join().ok().flatten()).collect();
-                (consumed, worked)
-            });
-            consumed?;
-            for ((group, held), worked) in groups.zip(&held).zip(worked) {
-                let (records, range) = match worked {
-                    Some(worked) => worked?,
-                    // It asks for bytes beyond what its metadata say: those have to be waited for.
-                    None => self.records(tenant, group, held).await?,
-                };
-                ready.push((group, records, range));
+            let Some(Work { group, held, thread }) = working.0.pop_front() else { break };
+            let leaves = match thread.join().ok().flatten() {
+                Some(worked) => worked?,
+                // It asks for bytes beyond what its metadata say: those have to be waited for.
+                None => self.verified(tenant, group, &held, &keep).await?,
+            };
+            let range = leaves.hashes.range(leaves.hashes.first(), leaves.hashes.end());
+            let next = range.and_then(|range| edge.followed_by(&range));
+            edge = next.ok_or_else(|| Error::corrupt(at, "row groups that follow each other", "others"))?;
+            for time in [leaves.received.0, leaves.received.1] {
+                widen(&mut received, time);
             }
+            leaves.ids.iter().for_each(|id| widen(&mut ids, *id));
+            visit(&leaves)?;
         }
         self.check_tree(&edge)?;
         let (received, ids) =
@@ -365,30 +363,43 @@ impl ArchiveFile {
         reading.finish(self).await
     }
 
-    /// The records of a row group in leaf order, each column held against its leaf, and the range of the tree they are.
-    async fn records(
+    /// Verifies the leaves of a row group: each column is held against its leaf.
+    async fn verified(
         &self,
         tenant: &TenantId,
         group: usize,
         held: &Held,
-    ) -> Result<(Vec<Record>, CompactRange)> {
+        keep: &Keep,
+    ) -> Result<VerifiedLeaves> {
         let at = self.at();
-        let all: Vec<usize> = (0..self.metadata.file_metadata().schema_descr().num_columns()).collect();
+        let first = TreeSize::new(self.leaves_of_group(group).start);
         let mut slots = Slots::new(at, self.leaves_of_group(group));
-        self.rows(group, &all, Rows::All, Some(held), &mut |batch| {
+        let mut received: Option<(Timestamp, Timestamp)> = None;
+        let mut occurred: Option<(i64, i64)> = None;
+        let mut kept = Vec::new();
+        self.columns_of(group, None, Rows::All, Some(held), &mut |batch| {
             let columns = StoredColumns::of(at, texts(), batch)?;
-            let indexes: &Int64Array = column(at, batch, LEAF_INDEX)?;
-            for (row, index) in indexes.values().iter().enumerate() {
-                let named = LeafIndex::new(u64::try_from(*index).unwrap_or(u64::MAX));
-                slots.put(*index, columns.record(tenant, at, named, row)?)?;
+            for (row, stored) in columns.leaf_index.values().iter().enumerate() {
+                let index = LeafIndex::new(u64::try_from(*stored).unwrap_or(u64::MAX));
+                let (leaf, found) = columns.checked(tenant, at, index, row)?;
+                slots.put(*stored, (found.id, leaf_hash(leaf)))?;
+                widen(&mut received, found.received_at);
+                widen(&mut occurred, found.occurred_at.ms() as i64);
+                if keep(&found) {
+                    kept.push((index, record_of(at, index, leaf, found)?));
+                }
             }
             Ok(())
         })
         .await?;
-        let records: Vec<Record> = slots.complete()?.into_iter().map(|(_, record)| record).collect();
-        let mut range = CompactRange::empty(TreeSize::new(self.leaves_of_group(group).start));
-        records.iter().for_each(|record| range.append(record.leaf_hash));
-        Ok((records, range))
+        // A look-up by id believes these.
+        if occurred != Some(self.occurred_at_of(group)?) {
+            return Err(Error::corrupt(at, "the extremes of occurred_at", "others in its statistics"));
+        }
+        kept.sort_unstable_by_key(|(index, _)| *index);
+        let (ids, hashes) = slots.complete()?.into_iter().map(|(_, leaf)| leaf).unzip();
+        let hashes = LeafHashes::new(first, hashes);
+        Ok(VerifiedLeaves { hashes, ids, received: received.unwrap_or_default(), kept })
     }
 
     /// Reads the whole file for what compaction must know before it lets go of the segments: the SHA-256 of the file as
@@ -459,6 +470,18 @@ impl ArchiveFile {
         held: Option<&Held>,
         visit: &mut (dyn FnMut(&RecordBatch) -> Result<()> + Send),
     ) -> Result<()> {
+        self.columns_of(group, Some(columns), rows, held, visit).await
+    }
+
+    /// The same, of some columns or, with texts as views, of all.
+    async fn columns_of(
+        &self,
+        group: usize,
+        columns: Option<&[usize]>,
+        rows: Rows<'_>,
+        held: Option<&Held>,
+        visit: &mut (dyn FnMut(&RecordBatch) -> Result<()> + Send),
+    ) -> Result<()> {
         let at = self.at();
         let held = held.unwrap_or(&self.tail);
         let total = self.metadata.row_group(group).num_rows() as usize;
@@ -470,13 +493,20 @@ impl ArchiveFile {
             }
         };
         let metadata = match selection {
-            Some(_) => self.with_pages(group, columns, &[]).await?,
+            Some(_) => self.with_pages(group, columns.unwrap_or_default(), &[]).await?,
             None => Arc::clone(&self.metadata),
         };
         let build = || -> std::result::Result<ParquetPushDecoder, ParquetError> {
-            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+            let options = ArrowReaderOptions::new();
+            let options = match columns {
+                Some(_) => options.with_skip_arrow_metadata(true),
+                None => options.with_schema(Arc::clone(&VIEW_SCHEMA)),
+            };
             let metadata = ArrowReaderMetadata::try_new(metadata, options)?;
-            let projection = ProjectionMask::leaves(metadata.parquet_schema(), columns.iter().copied());
+            let projection = match columns {
+                Some(columns) => ProjectionMask::leaves(metadata.parquet_schema(), columns.iter().copied()),
+                None => ProjectionMask::all(),
+            };
             ParquetPushDecoderBuilder::new_with_metadata(metadata)
                 .with_projection(projection)
                 .with_batch_size(BATCH_ROWS)
@@ -530,6 +560,32 @@ impl ArchiveFile {
                 DecodeResult::Finished => return Err(Error::corrupt(at, "a page index", "none")),
             }
         }
+    }
+}
+
+/// Row groups that are being worked off, in their order.
+#[derive(Default)]
+struct Working(VecDeque<Work>);
+
+struct Work {
+    group: usize,
+    held: Held,
+    /// Nothing if it would have to wait for more bytes.
+    thread: JoinHandle<Option<Result<VerifiedLeaves>>>,
+}
+
+impl Working {
+    fn begin(&mut self, file: &ArchiveFile, tenant: &TenantId, group: usize, held: Held, keep: &Keep) {
+        let (file, tenant, keep, bytes) = (file.clone(), tenant.clone(), Arc::clone(keep), held.clone());
+        let work = move || file.verified(&tenant, group, &bytes, &keep).now_or_never();
+        self.0.push_back(Work { group, held, thread: std::thread::spawn(work) });
+    }
+}
+
+/// Whoever gives up waits for what is under way: it is not to go on unseen.
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|work| drop(work.thread.join()));
     }
 }
 

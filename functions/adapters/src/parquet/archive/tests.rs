@@ -81,6 +81,10 @@ fn write(segments: &Segments) -> Result<(Spooled, ArchiveHeader, Bytes)> {
     Ok((spooled, header, bytes))
 }
 
+fn all() -> Keep {
+    Arc::new(|_| true)
+}
+
 fn key(header: &ArchiveHeader) -> ObjectKey {
     Object::Archive { tenant: tenant(), log: header.log, month: header.month(), first: header.first() }.key()
 }
@@ -101,9 +105,16 @@ async fn check(segments: &Segments, looked_up: usize) {
 
     let mut seen = Vec::new();
     let sha256 = file
-        .verify(&tenant(), &mut |index, records| {
-            assert_eq!(index.to_u64(), first.to_u64() + seen.len() as u64);
-            seen.extend_from_slice(records);
+        .verify(&tenant(), all(), &mut |leaves| {
+            assert_eq!(leaves.hashes.first().to_u64(), first.to_u64() + seen.len() as u64);
+            let indexes = leaves.kept.iter().map(|(index, _)| index.to_u64());
+            assert!(indexes.eq(leaves.hashes.first().to_u64()..leaves.hashes.end().to_u64()));
+            let received = || leaves.kept.iter().map(|(_, record)| record.received_at);
+            assert_eq!(Some(leaves.received), received().min().zip(received().max()));
+            assert!(leaves.kept.iter().map(|(_, record)| record.id).eq(leaves.ids.iter().copied()));
+            let hashes = leaves.kept.iter().map(|(_, record)| record.leaf_hash);
+            assert!(hashes.eq(leaves.hashes.leaves().iter().copied()));
+            seen.extend(leaves.kept.iter().map(|(_, record)| record.clone()));
             Ok(())
         })
         .await
@@ -286,7 +297,7 @@ async fn a_file_of_somebody_else_is_corrupt() {
     let (_, header, bytes) = write(&segments(9, 0, &[5])).unwrap();
     let file = open(&header, bytes).await.unwrap();
     let other = TenantId::parse("org_other").unwrap();
-    let error = file.verify(&other, &mut |_, _| Ok(())).await.unwrap_err();
+    let error = file.verify(&other, all(), &mut |_| Ok(())).await.unwrap_err();
     assert_eq!(error.code(), Code::Corrupt);
     assert!(error.detail().contains("tenant_id"), "{error}");
 }
@@ -314,7 +325,7 @@ fn forge(header: &ArchiveHeader, bytes: &Bytes, change: impl Fn(usize, ArrayRef)
 async fn a_column_that_differs_from_its_leaf_is_corrupt_and_named() {
     let (_, header, bytes) = write(&segments(15, 40, &[9])).unwrap();
     let honest = open(&header, forge(&header, &bytes, |_, column| column)).await.unwrap();
-    honest.verify(&tenant(), &mut |_, _| Ok(())).await.unwrap();
+    honest.verify(&tenant(), all(), &mut |_| Ok(())).await.unwrap();
     for (place, field) in layout::ARROW_SCHEMA.fields().iter().enumerate().skip(1) {
         let forged =
             forge(&header, &bytes, |n, column| match column.as_any().downcast_ref::<StringArray>() {
@@ -340,7 +351,7 @@ async fn a_column_that_differs_from_its_leaf_is_corrupt_and_named() {
                 }
             });
         let file = open(&header, forged).await.unwrap();
-        let error = file.verify(&tenant(), &mut |_, _| Ok(())).await.unwrap_err();
+        let error = file.verify(&tenant(), all(), &mut |_| Ok(())).await.unwrap_err();
         assert_eq!(error.code(), Code::Corrupt);
         let name = field.name();
         assert!(error.detail().contains(name) || error.detail().contains("leaf index"), "{name}: {error}");
@@ -363,7 +374,7 @@ async fn a_header_that_says_something_else_of_its_leaves_is_corrupt() {
         let mut changed = header.clone();
         change(&mut changed);
         let result = match open(&header, forge(&changed, &bytes, |_, column| column)).await {
-            Ok(file) => file.verify(&tenant(), &mut |_, _| Ok(())).await.map(|_| ()),
+            Ok(file) => file.verify(&tenant(), all(), &mut |_| Ok(())).await.map(|_| ()),
             Err(error) => Err(error),
         };
         assert_eq!(result.unwrap_err().code(), Code::Corrupt);
@@ -407,7 +418,7 @@ async fn reading_can_move_between_threads() {
         file.leaves(LeafIndex::ZERO, &mut |_, _| Ok(())).await.unwrap();
         assert!(file.find(id).await.unwrap().is_some());
         file.read_back().await.unwrap();
-        file.verify(&tenant(), &mut |_, _| Ok(())).await.unwrap()
+        file.verify(&tenant(), all(), &mut |_| Ok(())).await.unwrap()
     });
     assert_eq!(read.await.unwrap(), spooled.sha256);
 }
@@ -420,7 +431,7 @@ async fn check_broken(spooled: &Spooled, header: &ArchiveHeader, segments: &Segm
         Ok(file) => file,
         Err(error) => return found(error),
     };
-    match file.verify(&tenant(), &mut |_, _| Ok(())).await {
+    match file.verify(&tenant(), all(), &mut |_| Ok(())).await {
         Ok(sha256) => assert_eq!(sha256 == spooled.sha256, same),
         Err(error) => found(error),
     }

@@ -120,7 +120,7 @@ impl ArchiveWriter {
             let mut hashes = Vec::with_capacity(file.leaves);
             let mut received = None;
             let copied = ProjectionMask::leaves(file.metadata.parquet_schema(), copied());
-            file.rows(copied, |batch| self.take_rows(key, batch, &mut hashes, &mut received))?;
+            file.rows(Some(copied), |batch| self.take_rows(key, batch, &mut hashes, &mut received))?;
             if self.edge != file.header.after {
                 return Err(Error::corrupt(
                     key,
