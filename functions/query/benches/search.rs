@@ -185,7 +185,7 @@ async fn ask(folder: &Path, path: &str) {
     let secrets = Secrets::new([5; 32]);
     let key = ApiKey {
         key_id: KEY.to_owned(),
-        tenant: Some(id.as_str().to_owned()),
+        tenant: Some(id.clone()),
         scopes: Scope::ALL.to_vec(),
         name: KEY.to_owned(),
         created_ms: 0,
@@ -218,9 +218,9 @@ async fn ask(folder: &Path, path: &str) {
     };
     let request = http::Request::get(path).header("authorization", format!("Bearer {KEY}"));
     let request = request.body(Bytes::new()).unwrap();
-    let begun = Instant::now();
+    let (begun, cpu_before) = (Instant::now(), cpu_ms());
     let response = query.handle(request).await;
-    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    let (ms, cpu) = (begun.elapsed().as_secs_f64() * 1e3, cpu_ms() - cpu_before);
     let (bytes, reads) = cold.read();
     let peak = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().to_owned();
@@ -229,11 +229,19 @@ async fn ask(folder: &Path, path: &str) {
     println!(
         "{}",
         serde_json::json!({
-            "status": response.status().as_u16(), "ms": ms, "bytes": bytes, "reads": reads, "peak": peak,
+            "status": response.status().as_u16(), "ms": ms, "cpu_ms": cpu, "bytes": bytes, "reads": reads, "peak": peak,
             "events": events, "more": !body["next_cursor"].is_null(), "searched": body["searched"],
             "total": body["total"],
         })
     );
+}
+
+/// Milliseconds all threads of this process have been on a CPU, but for those that ended.
+fn cpu_ms() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let told =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+    told.filter_map(|told| told.split(' ').next()?.parse::<f64>().ok()).sum::<f64>() / 1e6
 }
 
 /// The time as it was, going on.
