@@ -688,3 +688,35 @@ fn an_archived_object_of_another_tenant_is_in_no_bundle() {
     assert_eq!(of_log.count(), 1);
     assert_eq!(info(&path).tree_size, TreeSize::new(3).to_u64());
 }
+
+/// A segment that landed after the last locked checkpoint is signed by nobody yet.
+#[test]
+fn a_bundle_ends_where_what_is_signed_ends() {
+    let mut world = World::new();
+    at_once(world.publish_key());
+    world.publish_every_ms = DAY_MS;
+    seal(&world, 7);
+    let later = world.clock.now();
+    seal(&world, 5);
+    let folder = tempfile::tempdir().unwrap();
+    for (name, covering) in [("all.zip", false), ("covering.zip", true)] {
+        let path = bundle(&world, folder.path(), name, &request(&[], covering)).unwrap();
+        let info = info(&path);
+        assert_eq!((info.first, info.end, info.tree_size, info.matches), (0, 7, 7, 7));
+        let report = verified(&path, &options(&world));
+        assert_eq!(report.verdict(), Verdict::Proven, "{report:#?}");
+    }
+    let unsigned = request(&[("from", &later.to_string())], false);
+    let refused = bundle(&world, folder.path(), "none.zip", &unsigned).unwrap_err();
+    assert!(refused.detail().contains("leaf 7 is under no checkpoint yet"), "{refused}");
+    // Once it is signed it is there.
+    world.publish_every_ms = 0;
+    seal(&world, 1);
+    let path = bundle(&world, folder.path(), "rest.zip", &unsigned).unwrap();
+    assert_eq!((info(&path).first, info(&path).end), (7, 13));
+    // And a range of leaves is kept to.
+    let range = BundleRequest { from_leaf: Some(5), until_leaf: Some(9), ..BundleRequest::default() };
+    let path = bundle(&world, folder.path(), "range.zip", &range).unwrap();
+    assert_eq!((info(&path).first, info(&path).end, info(&path).matches), (5, 9, 4));
+    assert_eq!(verified(&path, &options(&world)).verdict(), Verdict::Proven);
+}

@@ -505,3 +505,70 @@ fn the_report_lists_every_object_and_finds_a_lock_that_is_too_short() {
     let (code, text) = report(&[]);
     assert!(code == Some(1) && text.contains("nobody of us writes such a key"), "{text}");
 }
+
+#[test]
+fn an_export_is_fetched_whole_taken_up_where_it_broke_and_held_against_its_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let stele = process::start(&folder.path().join("data"));
+    let events = folder.path().join("events.ndjson");
+    let line = r#"{"tenant_id":"org_a","actor":{"id":"u1"},"action":"invoice.deleted"}"#;
+    fs::write(&events, format!("{line}\n").repeat(40)).unwrap();
+    let (code, text) = asked(&stele, &["import", events.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{text}");
+    let out = folder.path().join("all.jsonl");
+    let path = out.to_str().unwrap();
+    let export =
+        |more: &[&str]| asked(&stele, &[&["export", "--tenant", "org_a", "--out", path], more].concat());
+    let mut id = String::new();
+    process::eventually("all of it is sealed and exported", || {
+        let _ = fs::remove_file(&out);
+        let (code, text) = export(&["--format", "jsonl", "--action", "invoice.*"]);
+        assert_eq!(code, Some(0), "{text}");
+        id = text[text.find("exp_").unwrap()..][..36].to_owned();
+        fs::read_to_string(&out).unwrap().lines().filter(|line| line.contains("invoice.deleted")).count()
+            == 40
+    });
+    let whole = fs::read(&out).unwrap();
+    let (code, text) = export(&["--format", "jsonl"]);
+    assert!(code == Some(2) && text.contains("is there already"), "{text}");
+
+    // Broken off in the middle, and taken up; then with other bytes before.
+    fs::remove_file(&out).unwrap();
+    let part = folder.path().join("all.jsonl.part");
+    fs::write(&part, &whole[..whole.len() / 2]).unwrap();
+    let (code, text) = export(&["--format", "jsonl"]);
+    assert!(code == Some(2) && text.contains("--resume"), "{text}");
+    let (code, text) = export(&["--resume", &id]);
+    assert!(code == Some(0) && text.contains("40 events"), "{text}");
+    assert!(fs::read(&out).unwrap() == whole && !part.exists());
+    fs::remove_file(&out).unwrap();
+    let mut other = whole[..whole.len() / 2].to_vec();
+    other[7] ^= 1;
+    fs::write(&part, other).unwrap();
+    let (code, text) = export(&["--resume", &id]);
+    assert!(code == Some(2) && text.contains("SHA-256") && !out.exists() && !part.exists(), "{text}");
+    let (code, _) = export(&["--resume", &id]);
+    assert!(code == Some(0) && fs::read(&out).unwrap() == whole);
+
+    // Since then nothing but what the exports themselves are.
+    fs::remove_file(&out).unwrap();
+    let (code, text) = export(&["--format", "jsonl", "--action", "invoice.*", "--since", "last"]);
+    assert!(code == Some(0) && text.contains(": 0 events"), "{text}");
+    fs::remove_file(&out).unwrap();
+    let (code, text) = export(&["--format", "evidence", "--action", "invoice.*", "--covering"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = process::said(&process::run(["verify", "bundle", path]));
+    assert!(code == Some(0) && text.contains("PROVEN"), "{text}");
+    fs::remove_file(&out).unwrap();
+    let (code, text) = export(&["--format", "evidence", "--actor", "nobody"]);
+    assert!(code == Some(1) && text.contains("not_found"), "{text}");
+    let (code, text) = export(&["--format", "csv", "--outcome", "fail"]);
+    assert!(code == Some(1) && text.contains("outcome"), "{text}");
+    let (code, text) = export(&["--resume", "exp_00000000000000000000000000000000"]);
+    assert!(code == Some(1) && text.contains("no such export"), "{text}");
+    // It goes on after a kill: what was asked for is made at the next start.
+    stele.kill();
+    let stele = process::start(&folder.path().join("data"));
+    let (code, text) = asked(&stele, &["export", "--tenant", "org_a", "--resume", &id, "--out", path]);
+    assert!(code == Some(0) && fs::read(&out).unwrap() == whole, "{text}");
+}

@@ -185,7 +185,7 @@ fn every_format_of_rows_holds_what_is_sealed_in_the_order_of_the_log() {
     }
     let told: BTreeSet<String> = world.streamed().iter().map(|record| record.action.clone()).collect();
     assert!(told.contains("stele.export.created"));
-    at_once(world.seal_stream(&world.sealer()));
+    at_once(world.deliver(&world.sealer(), &world.streamed()));
     at_once(world.check());
 }
 
@@ -253,9 +253,11 @@ fn since_the_last_export_nothing_is_twice_and_nothing_missing() {
     assert_eq!(seen, (0..last["file"]["end"].as_u64().unwrap()).collect::<Vec<u64>>());
 }
 
-#[tokio::test]
-async fn evidence_is_proven_for_a_range_a_filter_and_all_of_it_and_ends_where_what_is_signed_ends() {
+#[test]
+fn evidence_is_proven_for_a_range_a_filter_and_all_of_it_and_ends_where_what_is_signed_ends() {
     let world = mixed();
+    // A bundle says how far it is by the clock.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
         pinned: vec![PublicKey::of_seed(&SEED)],
@@ -270,7 +272,7 @@ async fn evidence_is_proven_for_a_range_a_filter_and_all_of_it_and_ends_where_wh
     ] {
         let body = format!(r#"{{"tenant_id":"{TENANT}","format":"evidence"{more}}}"#);
         let id = created(&world, &body);
-        let outcomes = make(&world).await;
+        let outcomes = runtime.block_on(make(&world));
         assert!(matches!(outcomes[..], [Outcome::Done(_)]), "{more}: {outcomes:?} {:#}", shown(&world, &id));
         let path = folder.path().join("evidence.zip");
         fs::write(&path, file_of(&world, &id)).unwrap();
@@ -289,7 +291,7 @@ async fn evidence_is_proven_for_a_range_a_filter_and_all_of_it_and_ends_where_wh
     // Of nothing there is no evidence, and the export says so.
     let body = format!(r#"{{"tenant_id":"{TENANT}","format":"evidence","filter":{{"actor_id":"nobody"}}}}"#);
     let id = created(&world, &body);
-    make(&world).await;
+    runtime.block_on(make(&world));
     let export = shown(&world, &id);
     assert_eq!((&export["state"], &export["error"]["code"]), (&"failed".into(), &"not_found".into()));
     assert_eq!(fs::read_dir(world.spool.path()).unwrap().count(), 0, "nothing is left behind");

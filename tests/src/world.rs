@@ -788,7 +788,7 @@ pub(crate) async fn verified(
     file: &ArchiveFile,
     tenant: &TenantId,
     visit: &mut (dyn FnMut(LeafIndex, &Record) + Send),
-) -> Result<Hash> {
+) -> stele::Result<Hash> {
     file.verify(tenant, Arc::new(|_| true), &mut |leaves| {
         leaves.kept.iter().for_each(|(index, record)| visit(*index, record));
         Ok(())

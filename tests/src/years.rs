@@ -2,7 +2,7 @@
 //! compaction out for days. After every step exactly those objects are there that a small model of the policy says, and
 //! twice a year all that is left verifies, back to the oldest checkpoint anybody saved.
 
-use crate::world::{HOUR_MS, SEED, Sending, World, at_once, event_with_id, leaves_of};
+use crate::world::{HOUR_MS, SEED, Sending, World, at_once, event_with_id, leaves_of, verified};
 use std::collections::{BTreeMap, BTreeSet};
 use stele::access::Tenant;
 use stele::id::EventId;
