@@ -35,6 +35,7 @@ use stele_adapters::clock::{ManualClock, SeededRandom, SystemClock};
 use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::folder::LockedFolder;
 use stele_adapters::memory::MemoryStore;
+use stele_adapters::memory_exports::MemoryExports;
 use stele_adapters::memory_queue::MemoryQueue;
 use stele_adapters::parquet::archive::{ArchiveFile, ArchiveWriter};
 use stele_adapters::parquet::encode_segment;
@@ -201,6 +202,9 @@ async fn ask(folder: &Path, path: &str) {
         watermarks: store.clone(),
         policies: store.clone(),
         compaction: Arc::new(MemoryQueue::new(clock.clone())),
+        exports: store.clone(),
+        export_files: Arc::new(MemoryExports::new()),
+        exporting: Arc::new(MemoryQueue::new(clock.clone())),
         tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
         cold: cold.clone(),
         places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
