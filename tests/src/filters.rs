@@ -109,7 +109,7 @@ fn events(dice: &Dice) -> String {
         }
         if dice.below(2) == 0 {
             let change = |path: &str| json!({"path": path, "before": value(dice), "after": value(dice)});
-            event["changes"] = json!([change(*dice.one(&["/plan", "plan", "/a~1b"])), {"path": "/role", "after": value(dice)}]);
+            event["changes"] = json!([change(dice.one::<&str>(&["/plan", "plan", "/a~1b"])), {"path": "/role", "after": value(dice)}]);
         }
         if dice.below(3) > 0 {
             event["metadata"] = json!({

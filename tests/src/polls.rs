@@ -106,10 +106,8 @@ fn a_feed_gives_every_leaf_once_while_everything_goes_on_between_polls() {
                 2 => {
                     at_once(world.seal_stream(&sealer));
                 }
-                3 => {
-                    if n > 0 {
-                        at_once(world.compact(&world.compactor(), TENANT, below(2) == 0)).unwrap();
-                    }
+                3 if n > 0 => {
+                    at_once(world.compact(&world.compactor(), TENANT, below(2) == 0)).unwrap();
                 }
                 4 => {
                     world.clock.advance_ms(1 + below(5 * HOUR_MS));

@@ -215,12 +215,12 @@ impl Expression {
     }
 
     /// The opposite.
-    pub fn not(self) -> Expression {
+    pub fn negated(self) -> Expression {
         match self {
             Expression::Is(atom) => Expression::Not(atom),
             Expression::Not(atom) => Expression::Is(atom),
-            Expression::Any(parts) => Expression::all(parts.into_iter().map(Expression::not)),
-            Expression::All(parts) => Expression::any(parts.into_iter().map(Expression::not)),
+            Expression::Any(parts) => Expression::all(parts.into_iter().map(Expression::negated)),
+            Expression::All(parts) => Expression::any(parts.into_iter().map(Expression::negated)),
         }
     }
 
@@ -566,12 +566,12 @@ mod tests {
         );
         assert_eq!(Expression::all([a()]), a());
         assert_eq!(
-            Expression::any([a(), b()]).not(),
-            Expression::all([Expression::not(b()), Expression::not(a())])
+            Expression::any([a(), b()]).negated(),
+            Expression::all([Expression::negated(b()), Expression::negated(a())])
         );
         assert_eq!(Expression::any([a(), Expression::EVERYTHING]), Expression::EVERYTHING);
         assert_eq!(Expression::all([a(), Expression::any([])]), Expression::any([]));
-        assert_eq!(Expression::all([a(), b()]).not().not(), Expression::all([a(), b()]));
+        assert_eq!(Expression::all([a(), b()]).negated().negated(), Expression::all([a(), b()]));
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl<'a> Parser<'a> {
                     }
                 },
             };
-            parts.push(if negated { part.not() } else { part });
+            parts.push(if negated { part.negated() } else { part });
         }
         for repeated in fields {
             parts.push(self.either(repeated)?);

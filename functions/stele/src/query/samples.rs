@@ -246,7 +246,7 @@ pub(super) fn expressions() -> impl Strategy<Value = Expression> {
         prop_oneof![
             several().prop_map(Expression::all),
             several().prop_map(Expression::any),
-            inner.clone().prop_map(Expression::not),
+            inner.clone().prop_map(Expression::negated),
         ]
     })
 }

@@ -343,7 +343,9 @@ fn naive_value(test: &Test, value: &Value) -> bool {
             text.parse().is_ok_and(|number: f64| Some(number) == value.as_f64())
         }
         (Test::Number(numbers), Value::Number(value)) => numbers.contains(value.as_f64().unwrap()),
-        (Test::Equals(text), Value::Bool(_) | Value::Null) => value.to_string() == *text,
+        (Test::Equals(text), Value::Bool(true)) => text == "true",
+        (Test::Equals(text), Value::Bool(false)) => text == "false",
+        (Test::Equals(text), Value::Null) => text == "null",
         _ => false,
     };
     match (test, value) {
