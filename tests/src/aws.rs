@@ -115,7 +115,7 @@ fn follow(link: ExportLink) -> Option<bytes::Bytes> {
 async fn setup_makes_an_installations_secrets_once_and_locks_them() {
     use std::sync::Arc;
     use stele::ports::LockedObjects;
-    use stele::public_key::PublicKey;
+    use stele::public_key::{PublicKey, PublishedKeys};
     use stele_adapters::clock::SystemClock;
     use stele_adapters::secrets::{Purpose, Wrapping, stored};
     let emulator = Emulator::start();
@@ -146,8 +146,17 @@ async fn setup_makes_an_installations_secrets_once_and_locks_them() {
     let public = PublicKey::of_seed(&seed);
     let published = objects.object(&public.object_key()).await.unwrap().unwrap();
     assert_eq!(published.bytes, public.to_file(stele::public_key::Purpose::Checkpoints));
+    let public_keys = PublishedKeys::parse(&one.public_keys).unwrap();
+    for (purpose, key) in public_keys.all() {
+        let published = objects.object(&key.object_key()).await.unwrap().unwrap();
+        assert_eq!(published.bytes, key.to_file(purpose));
+    }
     let names: Vec<String> = objects.list("", None, 10).await.unwrap().into_iter().map(|o| o.key).collect();
-    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!((names.len(), public_keys.all().count()), (5, 3), "two secrets beside the keys: {names:?}");
+    // A second signing key comes beside the first, which stays what it was.
+    let two = PublishedKeys::parse(&setup().run(2).await.unwrap().public_keys).unwrap();
+    assert_eq!((two.checkpoints.len(), two.checkpoints[0]), (2, public));
+    assert_eq!(two.receipts, public_keys.receipts);
     assert!(published.retain_until.ms() > later_than_years(9), "locked for the longest class");
 }
 

@@ -213,24 +213,17 @@ impl ArchiveFile {
             if rows.is_empty() {
                 break;
             }
-            known.push(self.known(group, &rows, column, place).await?);
-            let mut said = HashMap::<Vec<u32>, bool>::new();
-            let mut kept = Vec::with_capacity(rows.len());
-            let mut codes = Vec::with_capacity(known.len());
-            for at in 0..rows.len() {
-                codes.clear();
-                codes.extend(known.iter().map(|known| known.codes[at]));
-                let keep = match said.get(&codes) {
-                    Some(keep) => *keep,
-                    None => {
-                        let row = KnownRow { known: &known, codes: &codes, time: None, received: None };
-                        let keep = filter.holds_of(&row) != Some(false);
-                        said.insert(codes.clone(), keep);
-                        keep
-                    }
-                };
-                kept.push(keep);
-            }
+            let kept = match known.is_empty() {
+                true => {
+                    let (first, kept) = self.first_known(group, &rows, column, place, filter).await?;
+                    known.push(first);
+                    kept
+                }
+                false => {
+                    known.push(self.known(group, &rows, column, place).await?);
+                    kept_of(filter, &known)
+                }
+            };
             let keep = |at: usize| kept[at];
             retain(&mut rows, keep);
             known.iter_mut().for_each(|known| retain(&mut known.codes, keep));
@@ -332,6 +325,49 @@ impl ArchiveFile {
         Ok(())
     }
 
+    /// The first column that is looked at, and which rows it leaves in question. Most are not, and nothing is kept of those.
+    async fn first_known(
+        &self,
+        group: usize,
+        rows: &[usize],
+        of: Column,
+        place: usize,
+        filter: &Filter,
+    ) -> Result<(Known, Vec<bool>)> {
+        let mut known = Known { column: of, values: Vec::new(), codes: Vec::with_capacity(rows.len()) };
+        let mut kept = Vec::with_capacity(rows.len());
+        let mut numbers = HashMap::<String, u32>::new();
+        // Whether it stays, of each value that did, of those without one, and of the one before.
+        let mut without: Option<bool> = None;
+        self.visit(group, rows, place, &mut |batch| {
+            let mut last: Option<(&str, u32, bool)> = None;
+            for text in column::<StringArray>(self.at(), batch, 0)? {
+                let (code, keep) = match (text, last) {
+                    (None, _) => {
+                        let keep = *without
+                            .get_or_insert_with(|| filter.holds_of(&OnlyCell(of, None)) != Some(false));
+                        (NO_VALUE, keep)
+                    }
+                    (Some(text), Some((before, code, keep))) if before == text => (code, keep),
+                    (Some(text), _) => {
+                        let keep = filter.holds_of(&OnlyCell(of, Some(text))) != Some(false);
+                        let code = match keep {
+                            true => known.number(text, &mut numbers),
+                            false => NO_VALUE,
+                        };
+                        last = Some((text, code, keep));
+                        (code, keep)
+                    }
+                };
+                known.codes.push(code);
+                kept.push(keep);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok((known, kept))
+    }
+
     /// A column of some rows.
     async fn known(&self, group: usize, rows: &[usize], of: Column, place: usize) -> Result<Known> {
         let mut known = Known { column: of, values: Vec::new(), codes: Vec::with_capacity(rows.len()) };
@@ -344,15 +380,7 @@ impl ArchiveFile {
                     (None, _) => NO_VALUE,
                     (Some(text), Some((before, code))) if before == text => code,
                     (Some(text), _) => {
-                        let code = match numbers.get(text) {
-                            Some(code) => *code,
-                            None => {
-                                let code = known.values.len() as u32;
-                                known.values.push(text.to_owned());
-                                numbers.insert(text.to_owned(), code);
-                                code
-                            }
-                        };
+                        let code = known.number(text, &mut numbers);
                         last = Some((text, code));
                         code
                     }
@@ -446,6 +474,54 @@ struct Known {
     column: Column,
     values: Vec<String>,
     codes: Vec<u32>,
+}
+
+impl Known {
+    /// The number of a value.
+    fn number(&mut self, text: &str, numbers: &mut HashMap<String, u32>) -> u32 {
+        if let Some(code) = numbers.get(text) {
+            return *code;
+        }
+        let code = self.values.len() as u32;
+        self.values.push(text.to_owned());
+        numbers.insert(text.to_owned(), code);
+        code
+    }
+}
+
+/// Which rows what is known leaves in question: rows with the same values are judged once.
+fn kept_of(filter: &Filter, known: &[Known]) -> Vec<bool> {
+    let mut said = HashMap::<Vec<u32>, bool>::new();
+    let mut codes = Vec::with_capacity(known.len());
+    let rows = known.first().map_or(0, |known| known.codes.len());
+    let judged = (0..rows).map(|at| {
+        codes.clear();
+        codes.extend(known.iter().map(|known| known.codes[at]));
+        if let Some(keep) = said.get(&codes) {
+            return *keep;
+        }
+        let row = KnownRow { known, codes: &codes, time: None, received: None };
+        let keep = filter.holds_of(&row) != Some(false);
+        said.insert(codes.clone(), keep);
+        keep
+    });
+    judged.collect()
+}
+
+/// A row of which one column was read.
+struct OnlyCell<'a>(Column, Option<&'a str>);
+
+impl Row for OnlyCell<'_> {
+    fn cell(&self, column: Column) -> Cell<'_> {
+        match column == self.0 {
+            true => self.1.map_or(Cell::Null, Cell::Text),
+            false => Cell::Unread,
+        }
+    }
+
+    fn state(&self) -> Option<State> {
+        Some(State::Archived)
+    }
 }
 
 /// One of these rows.
