@@ -118,7 +118,7 @@ mod tests {
                 ("outcome", "denied")
             ]
         );
-        assert_eq!(filters.filter().unwrap().asked().to_string(), "time:-1w actor.id:u1,u2 outcome:denied");
+        assert_eq!(filters.filter().unwrap().asked().to_string(), "time:-1w outcome:denied actor.id:u1,u2");
     }
 
     #[test]

@@ -44,9 +44,8 @@ use stele::public_key::PublishedKeys;
 use stele::query::tenant_parameter;
 use stele::record::Record;
 use stele::routes::{Endpoint, Parameters, PathParameters, Route, match_route};
-use stele::time::Timestamp;
 use stele::tlog::hash::TreeSize;
-use stele::{Code, Error, Result, limits};
+use stele::{Code, Error, Result};
 use stele_adapters::authenticator::Authenticator;
 use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::http::{
@@ -206,8 +205,7 @@ impl Query {
         let id = EventId::parse(path.value("id")).ok_or_else(unknown)?;
         let found = match self.hot.record(&tenant, id).await? {
             Some(record) => Some(Found { record, leaf_index: None }),
-            // What the hot store may have forgotten is in the log.
-            None if self.has_everything_since(&tenant, id.time()) => None,
+            // What the hot store has forgotten, or lost, is in the log.
             None => {
                 let head = self.heads.head(&tenant).await?;
                 let size = head.map_or(TreeSize::ZERO, |head| head.size());
@@ -220,12 +218,6 @@ impl Query {
         let mut event = Vec::new();
         stele::wire::write_event(record, *integrity, &mut event)?;
         Ok(answer(StatusCode::OK, "application/json", event))
-    }
-
-    /// Whether the hot store has forgotten nothing that occurred at a time or later.
-    fn has_everything_since(&self, tenant: &Tenant, occurred_at: Timestamp) -> bool {
-        let forgotten = tenant.record().forgotten(self.clock.now());
-        tenant.record().created_ms >= forgotten.ms() || occurred_at > forgotten.plus_ms(limits::FUTURE_MS_MAX)
     }
 
     /// The tenant a read is about: `None` if the key's own has no event yet.
