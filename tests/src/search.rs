@@ -15,6 +15,9 @@ use stele::tlog::hash::{LeafIndex, TreeSize};
 use stele_adapters::clock::ManualClock;
 use stele_query::Query;
 
+/// Whether an event is asked for, by plain rules.
+type Holds = Box<dyn Fn(&Value) -> bool>;
+
 const TENANT: &str = "org_search";
 const ACTIONS: [&str; 6] = [
     "invoice.deleted",
@@ -209,10 +212,10 @@ impl Run {
     }
 
     /// A question in the API's words, and who answers to it.
-    fn question(&mut self) -> (String, Box<dyn Fn(&Value) -> bool>) {
+    fn question(&mut self) -> (String, Holds) {
         let now = self.world.clock.now();
         let mut query = String::new();
-        let mut tests: Vec<Box<dyn Fn(&Value) -> bool>> = Vec::new();
+        let mut tests: Vec<Holds> = Vec::new();
         let chance = &mut self.chance;
         let some = |values: Vec<String>, pointer: &'static str| -> Box<dyn Fn(&Value) -> bool> {
             Box::new(move |event| {
