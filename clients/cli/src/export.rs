@@ -3,7 +3,7 @@
 //! A connection that breaks on the way is taken up where it broke; a command that was stopped, with `--resume`.
 
 use crate::client::{Client, Server};
-use crate::import::tenant;
+use crate::filters::Filters;
 use crate::show::{Clean, Failure, counted, note, print};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 use stele::export::Format;
-use stele::id::TenantId;
 use stele::ports::Random;
 use stele::tlog::hash::Hash;
 use stele_adapters::clock::SystemRandom;
@@ -35,42 +34,11 @@ const BROKEN_PAUSE: Duration = Duration::from_secs(2);
     goes.\n`--since last` goes on where the last export of the same filters and format ended."
 )]
 pub(crate) struct Export {
-    /// Whose; a key bound to a tenant implies it
-    #[arg(long, value_parser = tenant)]
-    tenant: Option<TenantId>,
+    #[command(flatten)]
+    filters: Filters,
     /// How it is written: csv, jsonl, parquet, ocsf, evidence
     #[arg(long, value_parser = format, required_unless_present = "resume")]
     format: Option<Format>,
-    /// Of this actor, by id; can be repeated
-    #[arg(long, value_name = "ID")]
-    actor: Vec<String>,
-    /// Of an actor with this in the name; can be repeated
-    #[arg(long, value_name = "TEXT")]
-    actor_name: Vec<String>,
-    /// With this action, or with `prefix.*`; can be repeated
-    #[arg(long)]
-    action: Vec<String>,
-    /// About this resource, by id; can be repeated
-    #[arg(long, value_name = "ID")]
-    resource: Vec<String>,
-    /// About resources of this type; can be repeated
-    #[arg(long, value_name = "TYPE")]
-    resource_type: Vec<String>,
-    /// That ended so: success, failure, denied; can be repeated
-    #[arg(long)]
-    outcome: Vec<String>,
-    /// From this address; can be repeated
-    #[arg(long)]
-    ip: Vec<String>,
-    /// With this text in action, names, ids, description or metadata; can be repeated
-    #[arg(long, value_name = "TEXT")]
-    search: Vec<String>,
-    /// From this time on
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
-    /// Before this time
-    #[arg(long, value_name = "TIME")]
-    to: Option<String>,
     /// Of evidence: also all events in between, so that it can be seen that none was left out
     #[arg(long)]
     covering: bool,
@@ -185,24 +153,14 @@ fn strange(what: &str) -> Failure {
 
 /// Asks for the export, and says which it is.
 fn ask(client: &Client, args: &Export) -> Result<String, Failure> {
-    let many: [(&str, &[String]); 8] = [
-        ("actor_id", &args.actor),
-        ("actor_name", &args.actor_name),
-        ("action", &args.action),
-        ("resource_id", &args.resource),
-        ("resource_type", &args.resource_type),
-        ("outcome", &args.outcome),
-        ("ip", &args.ip),
-        ("search", &args.search),
-    ];
+    // What can't be read is told before anything is asked.
+    args.filters.filter()?;
     let mut filter = Map::new();
-    filter.extend(
-        many.into_iter()
-            .filter(|(_, values)| !values.is_empty())
-            .map(|(name, values)| (name.to_owned(), json!(values))),
-    );
-    for (name, value) in [("from", &args.from), ("to", &args.to)] {
-        filter.extend(value.iter().map(|value| (name.to_owned(), json!(value))));
+    for (name, value) in args.filters.pairs().into_iter().filter(|(name, _)| *name != "tenant_id") {
+        let values = filter.entry(name).or_insert_with(|| json!([]));
+        if let Some(values) = values.as_array_mut() {
+            values.push(json!(value));
+        }
     }
     let mut body = json!({"filter": filter, "since": args.since});
     if let Some(format) = args.format {
@@ -211,7 +169,7 @@ fn ask(client: &Client, args: &Export) -> Result<String, Failure> {
     if args.covering {
         body["covering"] = json!(true);
     }
-    if let Some(tenant) = &args.tenant {
+    if let Some(tenant) = &args.filters.tenant {
         body["tenant_id"] = json!(tenant.as_str());
     }
     // So that one that is asked for twice is made once.
@@ -234,7 +192,8 @@ fn ask(client: &Client, args: &Export) -> Result<String, Failure> {
 fn look(client: &Client, args: &Export, id: &str) -> Result<Shown, Failure> {
     let mut path = "/v1/exports/".to_owned();
     crate::client::encode(&mut path, id);
-    let query: Vec<(&str, &str)> = args.tenant.iter().map(|tenant| ("tenant_id", tenant.as_str())).collect();
+    let query: Vec<(&str, &str)> =
+        args.filters.tenant.iter().map(|tenant| ("tenant_id", tenant.as_str())).collect();
     client.get(&path, &query)?.into_json()
 }
 
