@@ -501,7 +501,8 @@ fn half_a_year(seed: u64) -> Run {
             run.world.store.sweep(run.world.clock.now());
         }
         if run.chance.is(6) {
-            at_once(run.world.objects.expire(run.world.clock.now()));
+            // As the lifecycle rules do it: a day after the lock, so that nobody tells of it ahead of time.
+            at_once(run.world.objects.expire(run.world.clock.now().minus_days(1)));
         }
         if day > 4 {
             for _ in 0..2 {
