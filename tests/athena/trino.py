@@ -90,15 +90,9 @@ def value(kind, text):
     return {"true": True, "false": False}[text] if kind == "boolean" else text
 
 
-def run(check, table, folder, queries, asked):
-    """Every case with an answer on Trino; a query without its tenant must fail there."""
-    write_metastore(table, folder, table.projected("month", datetime.datetime.now(datetime.timezone.utc).date()))
-    cases = [(name, case) for name in queries for case in asked[name] if case.expected]
-    statements = [executed(queries[name][1], case.literals) for name, case in cases]
-    forgetful = []
-    for name, (path, sql) in queries.items():
-        condition = re.search(r"(events\.)?tenant_id = \?", sql)
-        forgetful.append((path.name, executed(sql.replace(condition[0], "'' <> ?", 1), asked[name][0].literals)))
+def answered(table, folder, months, statements):
+    """What Trino answers to each statement over the files in `bucket` of a folder: columns, types and rows, or an error."""
+    write_metastore(table, folder, months)
     request = {
         "schema": SCHEMA,
         "catalog": {
@@ -113,16 +107,28 @@ def run(check, table, folder, queries, asked):
             # Trino's file metastore keeps none of a projected partition.
             "hive.table-statistics-enabled": "false",
         },
-        "statements": statements + [sql for _, sql in forgetful],
+        "statements": statements,
     }
     (folder / "asked.json").write_text(json.dumps(request), encoding="utf-8")
     command = [java(), "--add-modules", "jdk.incubator.vector", "--sun-misc-unsafe-memory-access=allow"]
     command += ["--add-opens=java.base/java.nio=ALL-UNNAMED", "-Duser.timezone=UTC", "-cp", jars()]
     files = [str(folder / "asked.json"), str(folder / "answered.json")]
     done = subprocess.run([*command, str(HERE / "trino" / "Trino.java"), *files], capture_output=True, text=True)
-    if not check(done.returncode == 0, f"Trino starts and stops:\n{(done.stdout + done.stderr)[-3000:]}"):
-        return
-    answers = json.loads((folder / "answered.json").read_text(encoding="utf-8"))
+    if done.returncode != 0:
+        raise SystemExit(f"Trino does not start and stop:\n{(done.stdout + done.stderr)[-3000:]}")
+    return json.loads((folder / "answered.json").read_text(encoding="utf-8"))
+
+
+def run(check, table, folder, queries, asked):
+    """Every case with an answer on Trino; a query without its tenant must fail there."""
+    cases = [(name, case) for name in queries for case in asked[name] if case.expected]
+    statements = [executed(queries[name][1], case.literals) for name, case in cases]
+    forgetful = []
+    for name, (path, sql) in queries.items():
+        condition = re.search(r"(events\.)?tenant_id = \?", sql)
+        forgetful.append((path.name, executed(sql.replace(condition[0], "'' <> ?", 1), asked[name][0].literals)))
+    months = table.projected("month", datetime.datetime.now(datetime.timezone.utc).date())
+    answers = answered(table, folder, months, statements + [sql for _, sql in forgetful])
     for (_, case), answer in zip(cases, answers):
         if check("error" not in answer, f"{case} on Trino: {answer.get('error')}"):
             rows = [tuple(map(value, answer["types"], row)) for row in answer["rows"]]

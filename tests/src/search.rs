@@ -61,6 +61,21 @@ impl Clock for Ticking {
     }
 }
 
+/// What a search can find.
+struct Present {
+    /// What it must find.
+    kept: BTreeSet<EventId>,
+    /// Events whose object has expired and whose record has not yet, their retention being over: a search may find them, and
+    /// one that does not must say that something can be missing.
+    fading: BTreeSet<EventId>,
+}
+
+impl Present {
+    fn contains(&self, id: &EventId) -> bool {
+        self.kept.contains(id) || self.fading.contains(id)
+    }
+}
+
 struct Run {
     world: World,
     chance: Chance,
@@ -176,9 +191,10 @@ impl Run {
         self.world.clock.advance_ms(ms);
     }
 
-    /// Something goes on, as it does.
-    fn step(&mut self) {
-        match self.chance.below(8) {
+    /// Something goes on, as it does; says whether events may have been forgotten.
+    fn step(&mut self) -> bool {
+        let what = self.chance.below(8);
+        match what {
             0..3 => {
                 let count = 1 + self.chance.below(60);
                 self.send(count);
@@ -194,21 +210,22 @@ impl Run {
             }
             _ => self.world.store.sweep(self.world.clock.now()),
         }
+        what == 7
     }
 
-    /// What a search can find now: what the hot store has, and what lies in an object.
-    fn present(&self) -> BTreeSet<EventId> {
+    /// What a search can find now: what lies in an object or is still to be sealed, and what the hot store has.
+    fn present(&self) -> Present {
         let tenant = self.world.tenant(TENANT);
-        let mut present: BTreeSet<EventId> =
+        let mut kept: BTreeSet<EventId> =
             at_once(leaves_of(&self.world, TENANT)).into_iter().map(|(_, id)| id).collect();
         for file in at_once(self.world.archive_files(&tenant)) {
             let end = TreeSize::new(u64::MAX);
-            present.extend(at_once(file.ids(LeafIndex::ZERO, end)).unwrap().into_iter().map(|(id, _)| id));
+            kept.extend(at_once(file.ids(LeafIndex::ZERO, end)).unwrap().into_iter().map(|(id, _)| id));
         }
-        let hot =
-            self.all.keys().filter(|id| at_once(self.world.store.record(&tenant, **id)).unwrap().is_some());
-        present.extend(hot);
-        present
+        let is_hot = |id: &EventId| at_once(self.world.store.record(&tenant, *id)).unwrap().is_some();
+        kept.extend(self.pending.iter().map(|record| record.id).filter(is_hot));
+        let fading = self.all.keys().filter(|id| !kept.contains(id)).copied().filter(is_hot).collect();
+        Present { kept, fading }
     }
 
     /// A question in the API's words, and who answers to it.
@@ -318,6 +335,8 @@ impl Run {
             expected.reverse();
         }
         let mut listed: Vec<EventId> = Vec::new();
+        // Its pages may lack these, also those whose last copy goes while it is under way, and must say so.
+        let mut ended = present.fading.clone();
         let mut cursor = None::<String>;
         let mut before = None::<EventId>;
         let mut query = self.query();
@@ -353,6 +372,9 @@ impl Run {
             for id in expected.iter().filter(|id| Some(id.time()) != ended_in) {
                 let time = id.time().to_string();
                 if from < time.as_str() && time.as_str() < to && !listed.contains(id) {
+                    if ended.contains(id) && searched["complete"] == false {
+                        continue;
+                    }
                     panic!("`{id}` at {time} lies in {searched} of {path} and was not listed");
                 }
             }
@@ -360,13 +382,17 @@ impl Run {
             cursor = Some(next);
             if listed.len() < 400 && self.chance.is(2) {
                 self.wait(20 * 60_000);
-                self.step();
+                if self.step() {
+                    let present = self.present();
+                    ended.extend(expected.iter().filter(|id| !present.kept.contains(id)));
+                }
             }
             if self.chance.is(3) {
                 self.world.clock.advance_ms(60_000);
                 query = self.query();
             }
         }
+        expected.retain(|id| !ended.contains(id) || listed.contains(id));
         assert_eq!(listed.len(), expected.len(), "{question} {order}");
         assert_eq!(listed, expected, "{question} {order}");
         self.listed += listed.len();
@@ -394,17 +420,27 @@ impl Run {
                 let time = event["occurred_at"].as_str().unwrap();
                 from.as_str() <= time && time < to.as_str()
             };
-            let all = self.all.iter().filter(|(id, event)| present.contains(id) && admits(event));
+            let all = self.all.iter().filter(|(_, event)| admits(event) && within(event));
+            let of = |ids: &BTreeSet<EventId>| {
+                let found = all.clone().filter(|(id, _)| ids.contains(id));
+                found.map(|(_, event)| event).collect::<Vec<_>>()
+            };
+            if !of(&present.fading).is_empty() {
+                // They may be counted or not.
+                assert_eq!(answer["searched"]["complete"], false, "{answer}");
+                return None;
+            }
             if answer["searched"]["complete"] == true {
                 assert!(!answer["watermarks"].is_null());
             }
-            all.filter(|(_, event)| within(event)).map(|(_, event)| event).collect::<Vec<_>>()
+            Some(of(&present.kept))
         };
 
         let path = format!("/v1/facets/{field}?tenant_id={TENANT}&limit=200{question}");
         let facet = get(&query, &path);
         let mut counts: BTreeMap<Option<String>, u64> = BTreeMap::new();
-        for event in expected(&facet) {
+        let Some(events) = expected(&facet) else { return };
+        for event in events {
             *counts.entry(value_of(event)).or_default() += 1;
         }
         assert_eq!(facet["total"], counts.values().sum::<u64>(), "{path}: {facet}");
@@ -426,7 +462,7 @@ impl Run {
             assert_eq!(stats["errors"][0]["pointer"], "from", "{path}: {stats}");
             return;
         }
-        let events = expected(&stats);
+        let Some(events) = expected(&stats) else { return };
         let length = match interval {
             "hour" => 13,
             "day" => 10,
@@ -521,6 +557,7 @@ fn half_a_year(seed: u64) -> Run {
 fn any_mixture_of_stores_lists_what_a_walk_over_everything_lists() {
     let seeds = if std::env::var_os("STELE_LONG").is_some() { 40 } else { 2 };
     for seed in 1..=seeds {
+        eprintln!("seed {seed}");
         let run = half_a_year(seed);
         assert!(run.listed > 500 && run.pages > 200, "seed {seed}: {} events listed", run.listed);
         assert!(run.short_pages > 0, "seed {seed}: no budget was ever spent");

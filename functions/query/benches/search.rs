@@ -4,10 +4,12 @@
 //! ```text
 //! stele generate --events 10000000 --tenants 1 --ids --days 1096 | cargo bench -p stele-query --bench search -- make FOLDER
 //! cargo bench -p stele-query --bench search -- ask FOLDER '/v1/events?actor_id=u_1'
+//! cargo bench -p stele-query --bench search -- export FOLDER csv INTO
 //! ```
 //!
 //! `make` accepts the events on standard input, seals them and writes files of the archive where compaction would. `ask` answers
-//! one request by the function's own handler: nothing is cached when it begins.
+//! one request by the function's own handler: nothing is cached when it begins. `export` asks for a file of everything and makes it, as
+//! the export function does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints figures")]
 #![allow(clippy::unwrap_used, reason = "a measurement that fails is of no use")]
 
@@ -19,9 +21,10 @@ use std::time::Instant;
 use stele::access::{ApiKey, KeyHash, LogNumber, Scope, Secrets, Tenant, TenantRecord};
 use stele::archive::next_file_end;
 use stele::event::{Draft, Terms};
+use stele::export::ExportErrand;
 use stele::id::TenantId;
 use stele::layout::{self, Object, ObjectKey};
-use stele::ports::{ArchiveIndex, ArchiveObjects, Clock, LockedObjects, Tenants};
+use stele::ports::{ArchiveIndex, ArchiveObjects, Clock, ExportFiles, LockedObjects, Tenants};
 use stele::public_key::{PublishedKeys, SigningSeeds};
 use stele::record::Record;
 use stele::retention::{Class, LifecycleTag};
@@ -34,6 +37,7 @@ use stele_adapters::authenticator::Authenticator;
 use stele_adapters::clock::{ManualClock, SeededRandom, SystemClock};
 use stele_adapters::cold_search::ColdSearch;
 use stele_adapters::folder::LockedFolder;
+use stele_adapters::folder_exports::ExportFolder;
 use stele_adapters::memory::MemoryStore;
 use stele_adapters::memory_exports::MemoryExports;
 use stele_adapters::memory_queue::MemoryQueue;
@@ -42,6 +46,7 @@ use stele_adapters::parquet::encode_segment;
 use stele_adapters::places::Places;
 use stele_adapters::stored_tree::StoredTree;
 use stele_adapters::tenants::TenantCache;
+use stele_export::{Exporter, Outcome};
 use stele_query::Query;
 
 const SEGMENT_LEAVES: usize = 1_000;
@@ -57,7 +62,10 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["make", folder] => runtime.block_on(make(Path::new(folder))),
         ["ask", folder, path] => runtime.block_on(ask(Path::new(folder), path)),
-        _ => println!("search: say `make FOLDER` or `ask FOLDER PATH`"),
+        ["export", folder, format, into] => {
+            runtime.block_on(export(Path::new(folder), format, Path::new(into)));
+        }
+        _ => println!("search: say `make FOLDER`, `ask FOLDER PATH` or `export FOLDER FORMAT INTO`"),
     }
 }
 
@@ -155,7 +163,17 @@ fn accepted(line: &str, random: &SeededRandom) -> Record {
     draft.accept(&terms).unwrap().record
 }
 
-async fn ask(folder: &Path, path: &str) {
+/// An archive with its index, as after a rebuild, and the function over it.
+struct Opened {
+    store: Arc<MemoryStore>,
+    objects: Arc<LockedFolder>,
+    clock: Arc<ManualClock>,
+    tenant: Tenant,
+    cold: Arc<ColdSearch>,
+    query: Query,
+}
+
+async fn open(folder: &Path, export_files: Arc<dyn ExportFiles>) -> Opened {
     let store = Arc::new(MemoryStore::new());
     let objects = Arc::new(LockedFolder::open_read_only(folder, Arc::new(SystemClock)).unwrap());
     let first = objects.list(layout::ARCHIVE, None, 1).await.unwrap();
@@ -203,13 +221,13 @@ async fn ask(folder: &Path, path: &str) {
         policies: store.clone(),
         compaction: Arc::new(MemoryQueue::new(clock.clone())),
         exports: store.clone(),
-        export_files: Arc::new(MemoryExports::new()),
+        export_files,
         exporting: Arc::new(MemoryQueue::new(clock.clone())),
         tree: Arc::new(StoredTree::new(store.clone(), store.clone(), objects.clone())),
         cold: cold.clone(),
-        places: Arc::new(Places::new(store.clone(), store.clone(), objects)),
+        places: Arc::new(Places::new(store.clone(), store.clone(), objects.clone())),
         keys: store.clone(),
-        refusals: store,
+        refusals: store.clone(),
         backlogs: Vec::new(),
         authenticator: Arc::new(authenticator),
         tenants: Arc::new(tenants),
@@ -220,24 +238,66 @@ async fn ask(folder: &Path, path: &str) {
         public_keys: PublishedKeys::of(&SigningSeeds::one([7; 32]), &[8; 32]),
         env: "bench".into(),
     };
+    Opened { store, objects, clock, tenant, cold, query }
+}
+
+async fn ask(folder: &Path, path: &str) {
+    let Opened { cold, query, .. } = open(folder, Arc::new(MemoryExports::new())).await;
     let request = http::Request::get(path).header("authorization", format!("Bearer {KEY}"));
     let request = request.body(Bytes::new()).unwrap();
     let (begun, cpu_before) = (Instant::now(), cpu_ms());
     let response = query.handle(request).await;
     let (ms, cpu) = (begun.elapsed().as_secs_f64() * 1e3, cpu_ms() - cpu_before);
     let (bytes, reads) = cold.read();
-    let peak = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().to_owned();
     let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
     let events = body["events"].as_array().map_or(1, Vec::len);
     println!(
         "{}",
         serde_json::json!({
-            "status": response.status().as_u16(), "ms": ms, "cpu_ms": cpu, "bytes": bytes, "reads": reads, "peak": peak,
+            "status": response.status().as_u16(), "ms": ms, "cpu_ms": cpu, "bytes": bytes, "reads": reads, "peak": peak(),
             "events": events, "more": !body["next_cursor"].is_null(), "searched": body["searched"],
             "total": body["total"],
         })
     );
+}
+
+async fn export(folder: &Path, format: &str, into: &Path) {
+    let files = Arc::new(ExportFolder::open(into).unwrap());
+    let Opened { store, objects, clock, tenant, query, .. } = open(folder, files.clone()).await;
+    let body = format!(r#"{{"tenant_id":"{}","format":"{format}"}}"#, tenant.id());
+    let request = http::Request::post("/v1/exports").header("authorization", format!("Bearer {KEY}"));
+    let response = query.handle(request.body(Bytes::from(body)).unwrap()).await;
+    let answer: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+    let export = answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+    let exporter = Exporter {
+        exports: store.clone(),
+        files,
+        tenants: store.clone(),
+        heads: store.clone(),
+        archive: store,
+        objects,
+        clock: Arc::new(Running { from: clock.now(), begun: Instant::now() }),
+        random: Arc::new(SeededRandom::new(1)),
+        spool: into.to_owned(),
+    };
+    let errand = ExportErrand { tenant: tenant.id().clone(), export };
+    let begun = Instant::now();
+    let outcome = exporter.handle(&errand, clock.now().plus_days(1)).await.unwrap();
+    let Outcome::Done(file) = outcome else { panic!("{outcome:?}") };
+    let took = begun.elapsed().as_secs_f64();
+    println!(
+        "{} events, {} bytes, {took:.1} s, {:.0} events/s, peak RSS {}",
+        file.events,
+        file.bytes,
+        file.events as f64 / took,
+        peak()
+    );
+}
+
+/// The most memory this process ever had.
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().to_owned()
 }
 
 /// Milliseconds all threads of this process have been on a CPU, but for those that ended.

@@ -215,7 +215,10 @@ impl Query {
             Dialect::Athena => {
                 self.put("contains(");
                 self.bind(&format!("{}/{}", network.address(), network.bits()));
-                self.put(&format!(", TRY_CAST({column} AS ipaddress))"));
+                // It takes an address with a zone for one, which no network can hold.
+                self.put(&format!(
+                    ", TRY_CAST(CASE WHEN strpos({column}, '%') = 0 THEN {column} END AS ipaddress))"
+                ));
             }
             Dialect::DuckDb => {
                 // As 32 hexadecimal digits, which compare as the addresses do.
