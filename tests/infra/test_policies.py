@@ -304,7 +304,7 @@ def roles():
         "watchdog": {},
         "setup": {"secrets/", "keys/"},
     }
-    told = {"seal", "compact", "reconcile", "export"}
+    told = {"drain", "seal", "query", "compact", "reconcile", "export"}
     for function in FUNCTIONS:
         for prefix in ("segments/", "checkpoints/", "secrets/", "keys/", "archive/", "tiles/", "key-changes/", "statements/"):
             (may if prefix in listable[function] else cannot)(

@@ -32,7 +32,7 @@ STREAM = {
 ACCEPT = LOG | {"dynamodb:GetItem", "dynamodb:PutItem", "kms:Decrypt"}
 ACTIONS = {
     "ingest": ACCEPT | {"sqs:SendMessage", "lambda:InvokeFunction"},
-    "drain": ACCEPT | READ_OBJECTS | {"dynamodb:Query"} | TAKE,
+    "drain": ACCEPT | READ_OBJECTS | {"dynamodb:Query", "s3:ListBucket"} | TAKE,
     "seal": LOG
     | STREAM
     | WRITE_OBJECTS
@@ -47,6 +47,7 @@ ACTIONS = {
         "dynamodb:Query",
         "dynamodb:UpdateItem",
         "kms:Decrypt",
+        "s3:ListBucket",
         "sqs:GetQueueAttributes",
         "sqs:SendMessage",
     },

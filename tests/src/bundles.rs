@@ -22,8 +22,8 @@ use stele::tlog::note::Note;
 use stele_adapters::bundle::write_bundle;
 use stele_adapters::memory_objects::MemoryObjects;
 use stele_verify::{
-    Check, Options, ProofFile, ReceiptEvidence, Report, Terms, Verdict, judge_receipt, verify_bundle,
-    verify_proof,
+    Check, LogReport, Options, ProofFile, ReceiptEvidence, Report, Terms, Verdict, judge_receipt,
+    verify_bundle, verify_proof,
 };
 
 const TENANT: &str = "org_acme";
@@ -224,9 +224,9 @@ fn what_is_left_is_proven_across_gaps() {
         .collect();
     assert_eq!(files.len(), 4, "{files:?}");
     let folder = tempfile::tempdir().unwrap();
-    // The second; the first too; all of them.
+    // The second; the first too; the last, so that only segments follow what is left; all of them.
     for (at, (gone, expired)) in
-        [(&[1_usize][..], 307), (&[0], 397), (&[2, 3], 1_276)].into_iter().enumerate()
+        [(&[1_usize][..], 307), (&[0], 397), (&[3], 997), (&[2], 1_276)].into_iter().enumerate()
     {
         for file in gone {
             assert!(objects.lose(&files[*file]));
@@ -234,9 +234,10 @@ fn what_is_left_is_proven_across_gaps() {
         for covering in [false, true] {
             let asked = request(&[("actor_id", "u3")], covering);
             let made = bundle(&world, folder.path(), &format!("{at}.zip"), &asked);
-            if covering && at == 0 {
+            if covering && at % 2 == 0 {
                 // Nobody can hand over all of a range that has gone in part.
-                assert!(made.unwrap_err().detail().contains("leaves 90 to 397"));
+                let told = if at == 0 { "leaves 90 to 397" } else { "leaves 676 to 1276" };
+                assert!(made.unwrap_err().detail().contains(told));
                 continue;
             }
             let path = made.unwrap_or_else(|error| panic!("{at}, {covering}: {error}"));
@@ -248,7 +249,7 @@ fn what_is_left_is_proven_across_gaps() {
         }
     }
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(left.len(), 3, "nothing half written is left: {left:?}");
+    assert_eq!(left.len(), 4, "nothing half written is left: {left:?}");
 }
 
 #[test]
@@ -376,6 +377,27 @@ fn a_liar_is_caught_by_the_check_of_that_name() {
     let honest = world.head(&world.tenant(TENANT)).unwrap().checkpoint;
     let since = Options { since: vec![honest], ..options.clone() };
     assert_eq!(verified(&all, &since).verdict(), Verdict::Proven);
+    // What an auditor reads and runs is nobody's to change.
+    let sql = lie(&all, "verify.sql", "'FAILED'", "'ok'");
+    assert_caught(&verified(&sql, &options), Check::Container);
+    let readme = lie(&all, "README.txt", "You need not trust", "Trust");
+    assert_caught(&verified(&readme, &options), Check::Container);
+    // A part of the log, passed off as all of it.
+    let range = BundleRequest { from_leaf: Some(3), until_leaf: Some(20), ..BundleRequest::default() };
+    let part = bundle(&world, folder.path(), "part.zip", &range).unwrap();
+    assert_eq!(verified(&part, &options).verdict(), Verdict::Proven);
+    assert_caught(
+        &verified(&lie(&part, "bundle.json", "\"from_leaf\": 3", "\"from_leaf\": 2"), &options),
+        Check::Count,
+    );
+    assert_caught(
+        &verified(&lie(&part, "bundle.json", "\"until_leaf\": 20", "\"until_leaf\": 21"), &options),
+        Check::Count,
+    );
+    assert_caught(
+        &verified(&lie(&part, "bundle.json", ",\n    \"until_leaf\": 20", ""), &options),
+        Check::Count,
+    );
     // An event that was changed in one letter.
     let events = repacked(&all, &|name, mut bytes| {
         if name == stele::bundle::EVENTS {
@@ -445,8 +467,40 @@ fn a_proof_and_a_receipt_say_kept_broken_or_could_not_check() {
         &|_, _| {},
     ))
     .unwrap();
-    let found = of_log.logs[0].found.unwrap();
+    let (found, is_signed) = of_log.logs[0].found.unwrap();
+    assert!(is_signed);
     assert_eq!(report(&ReceiptEvidence::Sealed(found), &opts).verdict(), Verdict::Proven);
+    // Found in another log, or nowhere; under no checkpoint; not seen by the witnesses that were asked for; in a log of which not
+    // all could be checked: none of it is a promise kept or broken.
+    let judged = |change: &dyn Fn(&mut LogReport)| {
+        let mut of_log = of_log.clone();
+        of_log.logs.iter_mut().for_each(change);
+        let evidence = of_log.logs.first().map(ReceiptEvidence::of_log).unwrap();
+        judge_receipt(note, &keys.receipts, &of_log, &evidence, &opts).verdict()
+    };
+    assert_eq!(judged(&|_| {}), Verdict::Proven);
+    let nowhere =
+        judge_receipt(note, &keys.receipts, &Report::default(), &ReceiptEvidence::Sealed(found), &opts);
+    assert_eq!(nowhere.verdict(), Verdict::CouldNotCheck);
+    for change in [
+        (&|log: &mut LogReport| log.origin = Some("log.example/other".to_owned())) as &dyn Fn(&mut LogReport),
+        &|log| log.found = Some((found, false)),
+        &|log| log.unmet = Some("a witness".to_owned()),
+        &|log| {
+            log.found = None;
+            log.unchecked.push("a gap".to_owned());
+        },
+    ] {
+        assert_eq!(judged(change), Verdict::CouldNotCheck);
+    }
+    assert_eq!(judged(&|log| log.found = None), Verdict::Refuted, "all of it was seen, and it is not there");
+    // A key for statements is believed by itself, too.
+    let stranger = Options { pinned_statements: vec![PublicKey::of_seed(&[1; 32])], ..Options::default() };
+    let evidence = crate::tamper::evidence_of(world.objects.clone());
+    assert_caught(
+        &at_once(stele_verify::verify(&evidence, &stranger, &|_, _| {})).unwrap(),
+        Check::Statement,
+    );
     for at in 0..note.len() {
         let mut changed = note.as_bytes().to_vec();
         changed[at] ^= 1;

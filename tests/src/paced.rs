@@ -93,7 +93,11 @@ impl<T: HotStore + ?Sized> HotStore for Paced<T> {
         self.call(self.inner.mark_late(tenant, received, occurred)).await
     }
 
-    async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>> {
+    async fn late_days(
+        &self,
+        tenant: &Tenant,
+        received: std::ops::RangeInclusive<Day>,
+    ) -> Result<Vec<(Day, Day)>> {
         self.call(self.inner.late_days(tenant, received)).await
     }
 }

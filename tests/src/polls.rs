@@ -350,6 +350,98 @@ fn a_tail_does_not_lose_what_takes_seconds_to_be_seen() {
 }
 
 #[test]
+fn a_tail_shows_all_of_batches_that_are_larger_than_what_a_cursor_remembers() {
+    for limit in [50, 100, 200] {
+        let world = World::new();
+        world.sealed(TENANT, 1);
+        let query = world.query();
+        let mut tail = Follower::new("");
+        tail.poll(&query, limit);
+        tail.seen.clear();
+        world.clock.advance_ms(60_000);
+        tail.poll(&query, limit);
+        let mut sent = BTreeSet::new();
+        let ingest = world.ingest();
+        // All events of a batch are received at one time; the second comes in the middle of following the first.
+        for polls in [2, 40] {
+            let events: Vec<String> = (0..500).map(|n| event(&world, 5 * n)).collect();
+            let answers = at_once(world.send(&ingest, &Sending::batch(&events)));
+            sent.extend(answers.into_iter().map(|answer| answer.receipt.unwrap().0.shown()));
+            for _ in 0..polls {
+                world.clock.advance_ms(150);
+                let page = tail.poll(&query, limit);
+                assert_eq!(page["complete"], true, "{}", page["caught_up"]);
+            }
+        }
+        assert_eq!(BTreeSet::from_iter(tail.seen), sent, "{limit}");
+    }
+}
+
+#[test]
+fn pages_end_before_an_answer_is_larger_than_the_gateway_lets_through() {
+    const GATEWAY_BYTES: usize = 6 * 1024 * 1024 - 64 * 1024;
+    let world = World::new();
+    let ingest = world.ingest();
+    // Each quote is two bytes of the event, and four of the answer as the gateway takes it.
+    let text = "\\\"".repeat(25_000);
+    let events: Vec<String> = (0..90)
+        .map(|n| {
+            format!(
+                r#"{{"tenant_id":"{TENANT}","id":"{}","action":"a.b","actor":{{"id":"u{n}"}},"metadata":{{"text":"{text}"}}}}"#,
+                world.new_id().shown()
+            )
+        })
+        .collect();
+    for events in events.chunks(45) {
+        assert!(at_once(world.send(&ingest, &Sending::batch(events))).iter().all(|a| a.status == 201));
+    }
+    at_once(world.seal_stream(&world.sealer()));
+    let query = world.query();
+    for (path, next, parameter) in [
+        ("/v1/events?limit=200", "next_cursor", "cursor"),
+        ("/v1/feed?limit=200", "next_after", "after"),
+        ("/v1/events/tail?limit=200", "next_since", "since"),
+    ] {
+        let (mut seen, mut pages, mut go_on) = (BTreeSet::new(), 0, String::new());
+        while seen.len() < 90 {
+            let response = at_once(query.handle(request(&format!("{path}&tenant_id={TENANT}{go_on}"))));
+            let escaped = stele::wire::escaped_bytes(response.body());
+            assert!(response.status() == 200 && escaped < GATEWAY_BYTES, "{path}: {escaped} bytes");
+            let page: Value = serde_json::from_slice(response.body()).unwrap();
+            let events = page["events"].as_array().unwrap();
+            assert!(!events.is_empty(), "{path} ends after {} of 90", seen.len());
+            assert!(events.iter().all(|event| seen.insert(event["id"].as_str().unwrap().to_owned())));
+            let told = page[next].as_str().map_or_else(|| page[next].to_string(), str::to_owned);
+            (go_on, pages) = (format!("&{parameter}={told}"), pages + 1);
+            if path.starts_with("/v1/events/tail") {
+                // Its first answer is the newest, and no more.
+                break;
+            }
+        }
+        assert!(pages > 1 || path.starts_with("/v1/events/tail"), "{path}");
+    }
+}
+
+#[test]
+fn what_was_received_before_its_tenant_was_created_is_listed() {
+    let world = World::new();
+    let midnight = world.clock.now().day().next().start();
+    world.clock.set(midnight.plus_ms(20));
+    world.sealed(TENANT, 1);
+    let at = midnight.minus_ms(10);
+    let id = EventId::new(at, 1);
+    let leaf = format!(
+        r#"{{"action":"a.b","actor":{{"id":"u","type":"user"}},"id":"{id}","key_id":"k","occurred_at":"{at}","outcome":"success","received_at":"{at}","tenant_id":"{TENANT}","v":1}}"#
+    );
+    let record = Record::from_leaf(leaf.into_bytes()).unwrap();
+    let put = Put { record, expires: Timestamp::MAX, remember: None };
+    at_once(world.store.put(&world.tenant(TENANT), &put)).unwrap();
+    let listed = page(&world.query(), &format!("/v1/events?tenant_id={TENANT}"));
+    assert_eq!(listed["events"].as_array().unwrap().len(), 2, "{listed}");
+    assert!(listed["searched"]["from"].as_str().unwrap() <= at.to_string().as_str(), "{listed}");
+}
+
+#[test]
 fn a_tail_goes_on_only_with_its_own_cursor() {
     let world = World::new();
     world.sealed(TENANT, 3);

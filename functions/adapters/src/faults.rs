@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, Tenant, TenantRecord};
 use stele::archive::ArchiveEntry;
@@ -293,7 +293,7 @@ impl<T: HotStore + ?Sized> HotStore for Faulty<T> {
         self.plan.run("hot.mark_late", self.inner.mark_late(tenant, received, occurred)).await
     }
 
-    async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>> {
+    async fn late_days(&self, tenant: &Tenant, received: RangeInclusive<Day>) -> Result<Vec<(Day, Day)>> {
         self.plan.run("hot.late_days", self.inner.late_days(tenant, received)).await
     }
 }

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use stele::spill::Delivered;
 use stele::time::Timestamp;
+use stele::wire::escaped_bytes;
 use stele::{Code, Error, Result};
 
 /// Bytes of an answer as Lambda takes it: its 6 MB, less what stands around the body.
@@ -90,7 +91,7 @@ fn encoded(path: &str) -> String {
 fn response_from(response: Response) -> ApiGatewayV2httpResponse {
     let (parts, body) = response.into_parts();
     let (body, is_base64_encoded) = match std::str::from_utf8(&body) {
-        Ok(text) if escaped_bytes(text) > RESPONSE_BYTES_MAX => {
+        Ok(text) if escaped_bytes(text.as_bytes()) > RESPONSE_BYTES_MAX => {
             let error = Error::new(
                 Code::ExportTooLarge,
                 "the answer is larger than can be given at once: ask for less, by time or by `limit`",
@@ -106,16 +107,6 @@ fn response_from(response: Response) -> ApiGatewayV2httpResponse {
     out.body = Some(body);
     out.is_base64_encoded = is_base64_encoded;
     out
-}
-
-/// How long a text is inside a JSON text.
-fn escaped_bytes(text: &str) -> usize {
-    let escapes = |b: u8| match b {
-        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 1,
-        0..0x20 => 5,
-        _ => 0,
-    };
-    text.len() + text.bytes().map(escapes).sum::<usize>()
 }
 
 /// The messages of a batch from SQS.
@@ -225,7 +216,7 @@ mod tests {
         let binary = response_from(Response::new(Bytes::from_static(b"\xff")));
         assert!(binary.is_base64_encoded);
         let text = "a\"\\\n\u{1}ü";
-        assert_eq!(escaped_bytes(text), serde_json::to_string(text).unwrap().len() - 2);
+        assert_eq!(escaped_bytes(text.as_bytes()), serde_json::to_string(text).unwrap().len() - 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use stele::access::{ApiKey, KeyHash, LogNumber, Tenant, TenantRecord};
 use stele::archive::ArchiveEntry;
@@ -198,12 +199,9 @@ impl HotStore for MemoryStore {
         Ok(())
     }
 
-    async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>> {
+    async fn late_days(&self, tenant: &Tenant, received: RangeInclusive<Day>) -> Result<Vec<(Day, Day)>> {
         let inner = self.lock();
-        let own = inner
-            .late
-            .iter()
-            .filter(|(id, day, _)| id == tenant.id() && received.is_none_or(|received| received == *day));
+        let own = inner.late.iter().filter(|(id, day, _)| id == tenant.id() && received.contains(day));
         Ok(own.map(|(_, received, occurred)| (*received, *occurred)).collect())
     }
 }

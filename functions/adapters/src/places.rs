@@ -9,6 +9,7 @@ use crate::parquet::{decode_ids, decode_leaves};
 use crate::stored_tree::StoredTree;
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -32,6 +33,9 @@ const CACHED_ENTRIES_MAX: usize = 200_000;
 /// Ids kept in the process, over all segments.
 const CACHED_IDS_MAX: usize = 500_000;
 
+/// Segments and files looked into at once, and ids looked for in a file at once.
+const HOLDERS_AT_ONCE: usize = 4;
+const FINDS_AT_ONCE: usize = 8;
 /// Files of the archive kept open in the process, over all logs.
 const OPEN_FILES_MAX: usize = 32;
 
@@ -150,12 +154,19 @@ impl Places {
         if head.size() == TreeSize::ZERO || head.received_max < oldest {
             return Ok(found);
         }
+        let mut asked: Vec<(Holder, Vec<EventId>)> = Vec::new();
         for holder in self.holders_since(tenant, head.size(), oldest).await? {
             let admits = |wanted: &&(EventId, Timestamp)| holder.may_hold(wanted.0, wanted.1);
             let admitted: Vec<EventId> = wanted.iter().filter(admits).map(|(id, _)| *id).collect();
             if !admitted.is_empty() {
-                self.find(tenant, &holder, &admitted, &mut found).await?;
+                asked.push((holder, admitted));
             }
+        }
+        let looked =
+            asked.into_iter().map(|(holder, ids)| async move { self.find(tenant, &holder, ids).await });
+        let mut looked = stream::iter(looked).buffer_unordered(HOLDERS_AT_ONCE);
+        while let Some(more) = looked.next().await {
+            found.extend(more?);
         }
         Ok(found)
     }
@@ -180,32 +191,37 @@ impl Places {
         &self,
         tenant: &Tenant,
         holder: &Holder,
-        wanted: &[EventId],
-        found: &mut HashMap<EventId, LeafIndex>,
-    ) -> Result<()> {
+        wanted: Vec<EventId>,
+    ) -> Result<Vec<(EventId, LeafIndex)>> {
+        let mut found = Vec::new();
         let file = match holder {
             Holder::Segment(entry) => match self.segment_ids(tenant, entry).await? {
                 Some(ids) => {
                     for id in wanted {
-                        if let Ok(at) = ids.binary_search_by_key(id, |(id, _)| *id)
+                        if let Ok(at) = ids.binary_search_by_key(&id, |(id, _)| *id)
                             && let Some(index) = entry.first.plus(u64::from(ids[at].1))
                         {
-                            found.insert(*id, index);
+                            found.push((id, index));
                         }
                     }
-                    return Ok(());
+                    return Ok(found);
                 }
                 None => self.file_instead(tenant, entry).await?,
             },
             Holder::Archive(entry) => self.file(tenant, entry).await?,
         };
-        let Some(file) = file else { return Ok(()) };
-        for id in wanted {
-            if let Some((_, index)) = unless_gone(file.find(*id).await)? {
-                found.insert(*id, index);
+        let Some(file) = file else { return Ok(found) };
+        let looked = wanted.into_iter().map(|id| {
+            let file = Arc::clone(&file);
+            async move { Ok::<_, Error>((id, unless_gone(file.find(id).await)?)) }
+        });
+        let mut looked = stream::iter(looked).buffer_unordered(FINDS_AT_ONCE);
+        while let Some(looked) = looked.next().await {
+            if let (id, Some((_, index))) = looked? {
+                found.push((id, index));
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Puts what was just committed into the cache, so that the next walk reads nothing.
@@ -353,6 +369,9 @@ impl Places {
             Err(error) => return Err(error),
         };
         let mut cache = self.locked();
+        if cache.files.iter().any(|(key, _)| *key == cache_key) {
+            return Ok(Some(file));
+        }
         cache.files.push_back((cache_key, file.clone()));
         if cache.files.len() > OPEN_FILES_MAX {
             cache.files.pop_front();

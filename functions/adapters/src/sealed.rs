@@ -13,9 +13,10 @@ use stele::access::Tenant;
 use stele::archive::ArchiveEntry;
 use stele::error::{Code, Error, Result};
 use stele::id::EventId;
-use stele::layout::Object;
+use stele::layout::{Object, ObjectKey};
 use stele::ports::{ArchiveIndex, Heads, IdRange, LockedObjects};
 use stele::segment::IndexEntry;
+use stele::time::Timestamp;
 use stele::tlog::hash::{LeafIndex, TreeSize};
 
 /// Entries of the segment index fetched at once.
@@ -51,14 +52,23 @@ pub struct Reading<'a> {
     /// What is left to read.
     range: Range<u64>,
     ids: IdRange,
-    file: Option<(ArchiveFile, u64)>,
+    now: Timestamp,
+    /// With where its leaves end, and until when it is kept.
+    file: Option<(ArchiveFile, u64, Timestamp)>,
     segments: VecDeque<IndexEntry>,
 }
 
 impl SealedLeaves {
-    /// The leaves of a range, which the log has, that may have an id in another.
-    pub fn read<'a>(&'a self, tenant: &'a Tenant, range: Range<u64>, ids: IdRange) -> Reading<'a> {
-        Reading { sealed: self, tenant, range, ids, file: None, segments: VecDeque::new() }
+    /// The leaves of a range, which the log has, that may have an id in another. Only a file whose time is over by `now` may be
+    /// gone.
+    pub fn read<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        range: Range<u64>,
+        ids: IdRange,
+        now: Timestamp,
+    ) -> Reading<'a> {
+        Reading { sealed: self, tenant, range, ids, now, file: None, segments: VecDeque::new() }
     }
 }
 
@@ -76,14 +86,15 @@ impl Reading<'_> {
         if self.range.start >= self.range.end {
             return Ok(None);
         }
-        if let Some((file, end)) = &self.file {
+        if let Some((file, end, until)) = &self.file {
             let at = self.range.start;
             let block_end = (at / BLOCK_LEAVES + 1) * BLOCK_LEAVES;
             let to = block_end.min(*end).min(self.range.end);
             let leaves = match file.leaves_between(LeafIndex::new(at), TreeSize::new(to)).await {
                 Ok(leaves) => leaves,
                 Err(error) if error.code() == Code::NotFound => {
-                    let end = *end;
+                    let (end, until) = (*end, *until);
+                    self.check_gone(file.key(), until)?;
                     self.file = None;
                     return Ok(Some(Part::Expired(self.pass(end))));
                 }
@@ -152,15 +163,25 @@ impl Reading<'_> {
         }
         let (tenant, log) = (self.tenant.id().clone(), self.tenant.log());
         let key = Object::Archive { tenant, log, month: entry.month(), first: entry.first }.key();
-        let objects = self.sealed.objects.clone();
-        match ArchiveFile::open(objects, key, entry.version, entry.bytes).await {
+        let (objects, until) = (self.sealed.objects.clone(), entry.retain_until());
+        match ArchiveFile::open(objects, key.clone(), entry.version, entry.bytes).await {
             Ok(file) => {
-                self.file = Some((file, end));
+                self.file = Some((file, end, until));
                 Ok(Part::Passed(0))
             }
             // A file that is gone has expired, before anybody wrote that down.
-            Err(error) if error.code() == Code::NotFound => Ok(Part::Expired(self.pass(end))),
+            Err(error) if error.code() == Code::NotFound => {
+                self.check_gone(&key, until)?;
+                Ok(Part::Expired(self.pass(end)))
+            }
             Err(error) => Err(error),
+        }
+    }
+
+    fn check_gone(&self, key: &ObjectKey, until: Timestamp) -> Result<()> {
+        match until <= self.now {
+            true => Ok(()),
+            false => Err(Error::corrupt(key, format!("a file that is kept until {until}"), "none")),
         }
     }
 

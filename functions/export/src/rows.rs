@@ -28,7 +28,7 @@ impl Work<'_> {
         let mut expired = 0;
         // A range of times without any time in it admits no id.
         if let Some(ids) = filter.range() {
-            let mut reading = sealed.read(self.tenant, first..end, ids);
+            let mut reading = sealed.read(self.tenant, first..end, ids, self.exporter.clock.now());
             let mut attempt = 1;
             loop {
                 let part = match reading.next().await {

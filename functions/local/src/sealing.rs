@@ -202,14 +202,13 @@ impl Sealing {
         parked: &mut BTreeMap<TenantId, Vec<Record>>,
     ) -> Result<()> {
         let store = self.dynamo.store();
-        let created = tenant.created_day().start();
+        let created = tenant.first_day().start();
         let since = self.recalled().map_or(created, |t| t.minus_ms(SLACK_MS).max(created));
         let today = self.clock.now().day();
         let mut days: Vec<Day> = (since.day().days()..=today.days()).map(Day::from_days).collect();
-        let late = store.late_days(tenant, None).await?;
-        days.extend(
-            late.iter().filter(|(received, _)| *received >= since.day()).map(|(_, occurred)| *occurred),
-        );
+        let ahead = today.next().next();
+        let late = store.late_days(tenant, since.day()..=ahead.max(since.day())).await?;
+        days.extend(late.into_iter().map(|(_, occurred)| occurred));
         days.sort_unstable();
         days.dedup();
         for day in days {

@@ -16,7 +16,7 @@ use stele::routes::{Parameters, bad_parameter};
 use stele::segment::Head;
 use stele::time::Timestamp;
 use stele::tlog::hash::TreeSize;
-use stele::wire::{Integrity, event_json};
+use stele::wire::{Integrity, escaped_bytes, event_json};
 use stele::{Error, Result};
 use stele_adapters::clock::Patience;
 use stele_adapters::http::{Response, json};
@@ -159,7 +159,7 @@ impl Query {
                         };
                         if filter.judge(&record, Some(integrity.into()))? == Some(true) {
                             let event = event_json(&record, integrity)?;
-                            walk.bytes += event.get().len();
+                            walk.bytes += escaped_bytes(event.get().as_bytes());
                             walk.events.push(event);
                         }
                         walk.at = leaf_index.size_after();

@@ -17,7 +17,7 @@ use stele::routes::Parameters;
 use stele::segment::Head;
 use stele::time::Timestamp;
 use stele::tlog::hash::TreeSize;
-use stele::wire::{Integrity, event_json};
+use stele::wire::{Integrity, escaped_bytes, event_json};
 use stele::{Result, limits};
 use stele_adapters::http::{Response, json};
 
@@ -155,11 +155,25 @@ impl Query {
             None => (PageFound { ended: true, total_is_exact: true, ..PageFound::default() }, None),
         };
         let received = found.found.iter().map(|f| f.record.received_at).max();
-        let last = found.found.last().map(|f| f.record.id);
         let Placed { head, archived, records } = match &tenant {
             Some(tenant) => self.placed(tenant, std::mem::take(&mut found.found)).await?,
             None => Placed::default(),
         };
+
+        let mut events = Vec::with_capacity(records.len());
+        let mut bytes = 0;
+        // Whoever counts in offsets has to get all of a page, or an error.
+        let may_be_short = parameters.one("offset")?.is_none();
+        for (record, integrity) in &records {
+            let event = event_json(record, *integrity)?;
+            bytes += escaped_bytes(event.get().as_bytes());
+            if may_be_short && bytes > limits::PAGE_BYTES_MAX && !events.is_empty() {
+                found.more = true;
+                break;
+            }
+            events.push(event);
+        }
+        let last = events.len().checked_sub(1).map(|at| records[at].0.id);
 
         // The listing began with its first page: what is received from then on is not part of it, nor are leaves that came
         // later. A clock of ingest that runs ahead of ours must not hide what this page shows or the log holds, so the latest
@@ -207,10 +221,7 @@ impl Query {
             offset,
         });
         let page = Page {
-            events: records
-                .iter()
-                .map(|(record, integrity)| event_json(record, *integrity))
-                .collect::<Result<_>>()?,
+            events,
             next_cursor: next.map(seal),
             counted,
             searched,
@@ -318,9 +329,9 @@ impl Query {
 
     /// The first day there can be anything of a tenant.
     pub(crate) async fn earliest(&self, tenant: &Tenant, now: Timestamp) -> Result<Timestamp> {
-        let Some(all) = Filter::default().range() else { return Ok(tenant.created_day().start()) };
+        let Some(all) = Filter::default().range() else { return Ok(tenant.first_day().start()) };
         let days = days(&*self.hot, tenant, all, Order::Ascending, None, now).await?;
-        Ok(days.front().map_or(tenant.created_day().start(), |day| day.start()))
+        Ok(days.front().map_or(tenant.first_day().start(), |day| day.start()))
     }
 
     /// Records with where they lie. The head is read after the records, so that a record shown as not yet

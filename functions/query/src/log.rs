@@ -87,14 +87,14 @@ impl Query {
     async fn unsealed(&self, tenant: &Tenant, head: Option<&Head>, now: Timestamp) -> Result<u64> {
         let month = month_of(now);
         let since = head.filter(|head| head.size() > TreeSize::ZERO).map(|head| head.received_max);
-        let since_day = since.map_or(tenant.created_day(), Timestamp::day);
+        let since_day = since.map_or(tenant.first_day(), Timestamp::day);
         let everything = IdRange {
             first: EventId::first_at(Timestamp::default()),
             last: EventId::last_at(Timestamp::MAX),
         };
-        let late = self.hot.late_days(tenant, None).await?;
-        let is_late =
-            |day: &Day| late.iter().any(|(received, occurred)| occurred == day && *received >= since_day);
+        let ahead = now.plus_ms(stele::limits::FUTURE_MS_MAX).day();
+        let late = self.hot.late_days(tenant, since_day..=ahead.max(since_day)).await?;
+        let is_late = |day: &Day| late.iter().any(|(_, occurred)| occurred == day);
         let days = days(&*self.hot, tenant, everything, Order::Descending, None, now).await?;
         let (mut scanned, mut unsealed) = (0, 0);
         for day in days.into_iter().filter(|day| *day >= since_day || is_late(day)) {

@@ -298,9 +298,10 @@ pub(crate) async fn days(
     let oldest_kept = now.minus_days(tenant.record().hot_days.saturating_add(1)).day();
     let unproven = late.map_or(Timestamp::default(), |late| late.received_from).day();
     let latest = now.plus_ms(limits::FUTURE_MS_MAX).day();
-    let regular = tenant.created_day().max(oldest_kept).max(unproven).days()..=latest.days();
-    let arrived = hot.late_days(tenant, None).await?.into_iter();
-    let arrived = arrived.filter(|(received, _)| *received >= unproven).map(|(_, occurred)| occurred);
+    let regular = tenant.first_day().max(oldest_kept).max(unproven).days()..=latest.days();
+    // What was received before is forgotten, or in the log.
+    let arrived = hot.late_days(tenant, oldest_kept.max(unproven).min(latest)..=latest).await?;
+    let arrived = arrived.into_iter().map(|(_, occurred)| occurred);
     let days: BTreeSet<Day> = regular.map(Day::from_days).chain(arrived).collect();
     let within = days.into_iter().filter(|day| within_day(range, *day).is_some());
     Ok(match order {

@@ -15,7 +15,7 @@ use stele::access::Tenant;
 use stele::archive::ArchiveEntry;
 use stele::id::EventId;
 use stele::ports::{IdRange, Order};
-use stele::query::{Bounds, Cell, Column, Cursor, Filter, Merge, Row, State, Step};
+use stele::query::{Bounds, Cell, Column, Cursor, Filter, Merge, ROWS_AT_ONCE, Row, State, Step};
 use stele::record::Record;
 use stele::segment::{Head, IndexEntry};
 use stele::time::Timestamp;
@@ -244,7 +244,8 @@ impl<'a> Search<'a> {
         };
         let filter = self.question.filter;
         let is_of_times = |column| matches!(column, &Column::OccurredAt | &Column::Id);
-        let is_plain = filter.columns().iter().all(is_of_times) && !filter.needs_leaf(true);
+        let is_plain =
+            filter.columns().iter().all(is_of_times) && !filter.needs_leaf(true) && !filter.needs_state();
         if is_plain || !filter.best_index().is_empty() {
             return Ok(kept);
         }
@@ -319,6 +320,7 @@ impl<'a> Search<'a> {
             }
             match self.merge.next(self.at_once) {
                 Step::Done => return Ok(Vec::new()),
+                Step::Read(rows) if rows.len() > ROWS_AT_ONCE => self.tell_apart(rows).await?,
                 Step::Read(rows) => self.read_rows(rows).await?,
                 Step::Open(sources) => {
                     self.at_once = (self.at_once * 2).min(limits::SEARCH_READS_AT_ONCE);
@@ -581,16 +583,28 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Learns the ids of rows of one time, which are far more than are wanted: so that only the nearest are read.
+    async fn tell_apart(&mut self, rows: Vec<RowAt>) -> Result<()> {
+        let reads = by_group(rows).into_iter().map(|((_, group), (file, rows))| async move {
+            let ids = unless_gone(file.ids_at(group, rows).await)?;
+            Ok::<_, Error>((file, group, ids))
+        });
+        for (file, group, ids) in try_join_all(reads).await? {
+            match ids {
+                Some(ids) => ids.into_iter().for_each(|(row, id)| {
+                    self.merge.row_of(id, RowAt { file: Arc::clone(&file), group, row });
+                }),
+                None => self.put(Read::Gone),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the records of rows, those of one row group together.
     async fn read_rows(&mut self, rows: Vec<RowAt>) -> Result<()> {
         let below = self.snapshot.map_or(TreeSize::ZERO, |snapshot| snapshot.tree_size);
-        let mut by_group: BTreeMap<(u64, usize), (Arc<ArchiveFile>, Vec<usize>)> = BTreeMap::new();
-        for RowAt { file, group, row } in rows {
-            let key = (file.header().first().to_u64(), group);
-            by_group.entry(key).or_insert_with(|| (file, Vec::new())).1.push(row);
-        }
         let wanted = self.wanted(below);
-        let reads = by_group.into_iter().map(|((_, group), (file, rows))| async move {
+        let reads = by_group(rows).into_iter().map(|((_, group), (file, rows))| async move {
             unless_gone(file.records_at(group, &rows, &wanted).await)
         });
         for read in join_all(reads).await {
@@ -667,6 +681,16 @@ impl Bounds for HolderBounds<'_> {
             Holder::Segment(_) => State::Sealed,
         })
     }
+}
+
+/// Rows of each row group, by the file's first leaf and the group's number.
+fn by_group(rows: Vec<RowAt>) -> BTreeMap<(u64, usize), (Arc<ArchiveFile>, Vec<usize>)> {
+    let mut by_group: BTreeMap<_, (Arc<ArchiveFile>, Vec<usize>)> = BTreeMap::new();
+    for RowAt { file, group, row } in rows {
+        let key = (file.header().first().to_u64(), group);
+        by_group.entry(key).or_insert_with(|| (file, Vec::new())).1.push(row);
+    }
+    by_group
 }
 
 fn add_record(part: &mut Part, record: &Record, field: Option<Column>) -> Result<()> {

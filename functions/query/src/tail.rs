@@ -17,7 +17,7 @@ use stele::query::{CursorKey, Filter, TailCursor, TailRequest};
 use stele::record::Record;
 use stele::routes::Parameters;
 use stele::time::{Day, Timestamp};
-use stele::wire::{Integrity, event_json};
+use stele::wire::{Integrity, escaped_bytes, event_json};
 use stele_adapters::clock::Patience;
 use stele_adapters::http::{Response, json};
 
@@ -43,7 +43,14 @@ struct Look {
     /// All of the time that was to be looked at was.
     whole: bool,
     floor: Timestamp,
+    behind: Option<(Timestamp, EventId)>,
     marks: Vec<u64>,
+}
+
+impl Look {
+    fn cursor(self, issued_at: Timestamp) -> TailCursor {
+        TailCursor { issued_at, floor: self.floor, behind: self.behind, shown: self.marks }
+    }
 }
 
 impl Query {
@@ -64,18 +71,20 @@ impl Query {
             if !look.shown.is_empty() || !patience.again().await {
                 break (tenant, look, now);
             }
-            cursor = Some(TailCursor { issued_at: now, floor: look.floor, shown: look.marks });
+            cursor = Some(look.cursor(now));
         };
-        let next = TailCursor { issued_at: now, floor: look.floor, shown: look.marks };
+        let mut look = look;
+        let shown = std::mem::take(&mut look.shown);
+        let (caught_up, complete) = (!look.more, look.whole);
+        let next = look.cursor(now);
         let page = TailPage {
-            events: look
-                .shown
+            events: shown
                 .iter()
                 .map(|(record, integrity)| event_json(record, *integrity))
                 .collect::<Result<_>>()?,
             next_since: key.seal_tail(&next),
-            caught_up: !look.more,
-            complete: look.whole,
+            caught_up,
+            complete,
             watermarks: self.watermarks_of(tenant.as_ref()).await?,
         };
         Ok(json(StatusCode::OK, &page))
@@ -90,29 +99,30 @@ impl Query {
         now: Timestamp,
     ) -> Result<Look> {
         let overlap = now.minus_ms(limits::TAIL_OVERLAP_MS);
-        let old_floor = cursor.map_or(overlap, |cursor| cursor.floor);
+        let begun = || TailCursor { issued_at: now, floor: overlap, behind: None, shown: Vec::new() };
+        let old = cursor.cloned().unwrap_or_else(begun);
         let known: BTreeSet<u64> = cursor.iter().flat_map(|cursor| cursor.shown.iter().copied()).collect();
-        let (records, whole) = self.recent(tenant, old_floor.minus_ms(limits::TAIL_LATE_MS), now).await?;
-        let mut received: Vec<(Timestamp, u64)> = Vec::new();
+        let (records, whole) = self.recent(tenant, old.floor.minus_ms(limits::TAIL_LATE_MS), now).await?;
+        let of = |record: &Record| (record.received_at, record.id);
+        let mut done: Vec<(Timestamp, EventId)> = Vec::new();
         let mut fresh = Vec::new();
-        for record in records.into_iter().filter(|record| record.received_at >= old_floor) {
+        for record in records.into_iter().filter(|record| old.is_open(record.received_at, record.id)) {
             match known.contains(&TailCursor::mark(record.id)) {
-                true => received.push((record.received_at, TailCursor::mark(record.id))),
+                true => done.push(of(&record)),
                 false => fresh.push(record),
             }
         }
-        let mut shown = self.admitted(tenant, &request.filter, fresh).await?;
-        shown.sort_by_key(|(record, _)| (record.received_at, record.id));
-        let marked = |(record, _): &(Record, Integrity)| (record.received_at, TailCursor::mark(record.id));
+        let mut shown = self.admitted(tenant, &request.filter, fresh, usize::MAX).await?;
+        shown.sort_by_key(of);
         if cursor.is_none() {
             // Those that are left out below are done with, too.
-            received.extend(shown.iter().map(marked));
+            done.extend(shown.iter().map(of));
         }
         let more = match cursor {
             Some(_) => {
                 let (mut bytes, mut room) = (0, 0);
-                for (record, _) in shown.iter().take(request.limit) {
-                    bytes += record.leaf.as_bytes().len();
+                for record in shown.iter().take(request.limit) {
+                    bytes += escaped_bytes(record.leaf.as_bytes());
                     room += usize::from(room == 0 || bytes <= limits::POLL_BYTES_MAX);
                 }
                 let more = shown.len() > room;
@@ -126,26 +136,35 @@ impl Query {
                 let mut earlier = self.earlier(tenant, &request.filter, missing, overlap, now).await?;
                 earlier.append(&mut shown);
                 shown = earlier;
+                let mut bytes = 0;
+                let beyond = shown.iter().rposition(|record| {
+                    bytes += escaped_bytes(record.leaf.as_bytes());
+                    bytes > limits::POLL_BYTES_MAX
+                });
+                shown.drain(..beyond.map_or(0, |at| at + 1));
                 false
             }
         };
         // What is shown only next time must not fall below the floor.
-        let last = shown.last().map(|(record, _)| record.received_at).filter(|_| more);
-        let mut floor = old_floor.max(last.unwrap_or(now).min(now).minus_ms(limits::TAIL_OVERLAP_MS));
+        let last = shown.last().map(|record| record.received_at).filter(|_| more);
+        let mut floor = old.floor.max(last.unwrap_or(now).min(now).minus_ms(limits::TAIL_OVERLAP_MS));
         if cursor.is_some() {
-            received.extend(shown.iter().map(marked));
+            done.extend(shown.iter().map(of));
         }
-        received.sort_unstable();
-        let mut marks = received;
-        marks.retain(|(at, _)| *at >= floor);
-        // No more than a cursor can hold: the overlap is shorter where more is received.
-        if marks.len() > limits::TAIL_REMEMBERED_MAX {
-            let cut = marks[marks.len() - limits::TAIL_REMEMBERED_MAX - 1].0;
-            floor = cut.plus_ms(1);
-            marks.retain(|(at, _)| *at >= floor);
+        done.sort_unstable();
+        done.retain(|(at, _)| *at >= floor);
+        // No more than a cursor can hold: the overlap is shorter where more is received. All that was done with lies before what was not
+        // shown yet, so it can end at any of it.
+        let mut behind = old.behind;
+        if done.len() > limits::TAIL_REMEMBERED_MAX {
+            let marked = done.split_off(done.len() - limits::TAIL_REMEMBERED_MAX);
+            behind = done.last().copied();
+            floor = floor.max(behind.map_or(floor, |(at, _)| at));
+            done = marked;
         }
-        let marks = marks.into_iter().map(|(_, mark)| mark).collect();
-        Ok(Look { shown, more, whole, floor, marks })
+        let marks = done.into_iter().map(|(_, id)| TailCursor::mark(id)).collect();
+        let shown = self.placed_in_order(tenant, shown).await?;
+        Ok(Look { shown, more, whole, floor, behind, marks })
     }
 
     /// Records that occurred from a time on, newest first as far as is looked, and whether that is all of them.
@@ -204,9 +223,9 @@ impl Query {
         most: usize,
         before: Timestamp,
         now: Timestamp,
-    ) -> Result<Vec<(Record, Integrity)>> {
+    ) -> Result<Vec<Record>> {
         let mut found = Vec::new();
-        let oldest = tenant.created_day().max(now.minus_days(FIRST_DAYS).day());
+        let oldest = tenant.first_day().max(now.minus_days(FIRST_DAYS).day());
         let mut day = now.plus_ms(limits::FUTURE_MS_MAX).day();
         let mut scanned = 0;
         while found.len() < most && scanned < limits::TAIL_SCANNED_MAX {
@@ -216,42 +235,50 @@ impl Query {
             self.read_day(tenant, day, first, left.min(most.max(CHUNK) * 4), &mut records).await?;
             scanned += records.len().max(CHUNK / 10);
             records.retain(|record| record.received_at < before);
-            let mut admitted = self.admitted(tenant, filter, records).await?;
-            admitted.truncate(most - found.len());
-            found.append(&mut admitted);
+            found.append(&mut self.admitted(tenant, filter, records, most - found.len()).await?);
             match day.previous().filter(|before| *before >= oldest) {
                 Some(before) => day = before,
                 None => break,
             }
         }
-        found.sort_by_key(|(record, _)| (record.received_at, record.id));
+        found.sort_by_key(|record| (record.received_at, record.id));
         Ok(found)
     }
 
-    /// The records that a filter admits, with where they stand.
+    /// The first so many records that a filter admits. Where they stand is looked up only if it decides.
     async fn admitted(
         &self,
         tenant: &Tenant,
         filter: &Filter,
         records: Vec<Record>,
-    ) -> Result<Vec<(Record, Integrity)>> {
-        let mut candidates = Vec::new();
+        most: usize,
+    ) -> Result<Vec<Record>> {
+        let mut admitted = Vec::new();
         for record in records {
             if filter.judge(&record, None)? != Some(false) {
-                candidates.push(record);
+                admitted.push(record);
             }
         }
-        let found = candidates.into_iter().map(|record| Found { record, leaf_index: None }).collect();
-        let mut placed = self.placed(tenant, found).await?.records;
         if filter.needs_state() {
-            let mut admitted = Vec::with_capacity(placed.len());
-            for (record, integrity) in placed {
+            let mut decided = Vec::with_capacity(admitted.len());
+            for (record, integrity) in self.placed_in_order(tenant, admitted).await? {
                 if filter.judge(&record, Some(integrity.into()))? == Some(true) {
-                    admitted.push((record, integrity));
+                    decided.push(record);
                 }
             }
-            placed = admitted;
+            admitted = decided;
         }
-        Ok(placed)
+        admitted.truncate(most);
+        Ok(admitted)
+    }
+
+    /// Records with where they stand.
+    async fn placed_in_order(
+        &self,
+        tenant: &Tenant,
+        records: Vec<Record>,
+    ) -> Result<Vec<(Record, Integrity)>> {
+        let found = records.into_iter().map(|record| Found { record, leaf_index: None }).collect();
+        Ok(self.placed(tenant, found).await?.records)
     }
 }

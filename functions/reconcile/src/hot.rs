@@ -50,7 +50,7 @@ pub(crate) type HourSums = BTreeMap<Hour, Sum>;
 impl Reconcile {
     /// Sums of the records received on a day.
     pub(crate) async fn hot_sums(&self, tenant: &Tenant, received: Day, key: &SumKey) -> Result<HourSums> {
-        let late = self.hot.late_days(tenant, Some(received)).await?;
+        let late = self.hot.late_days(tenant, received..=received).await?;
         let occurred: BTreeSet<Day> =
             late.into_iter().map(|(_, occurred)| occurred).chain([received]).collect();
         let mut sums = HourSums::new();

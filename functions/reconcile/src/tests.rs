@@ -318,11 +318,12 @@ impl World {
     /// Events of the log's own in the hot store.
     fn own_events(&self) -> Vec<Record> {
         let all = IdRange { first: EventId::first_at(NOON), last: EventId::last_at(Timestamp::MAX) };
-        let days: BTreeSet<Day> = at_once(self.store.late_days(&self.tenant, None))
-            .unwrap()
-            .into_iter()
-            .map(|(_, day)| day)
-            .collect();
+        let days: BTreeSet<Day> =
+            at_once(self.store.late_days(&self.tenant, Day::from_days(0)..=Day::from_days(100_000)))
+                .unwrap()
+                .into_iter()
+                .map(|(_, day)| day)
+                .collect();
         let own = days.into_iter().flat_map(|day| {
             at_once(self.store.day(&self.tenant, day, all, Order::Ascending, usize::MAX)).unwrap()
         });

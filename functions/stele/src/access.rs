@@ -392,6 +392,12 @@ impl Tenant {
         &self.0.record
     }
 
+    /// The first day on which an event of it can have been received: that was told before the tenant was created, and by another
+    /// clock.
+    pub fn first_day(&self) -> Day {
+        Timestamp::from_ms(self.record().created_ms).minus_ms(limits::FUTURE_MS_MAX).day()
+    }
+
     /// The day it came into being.
     pub fn created_day(&self) -> Day {
         Timestamp::from_ms(self.0.record.created_ms).day()

@@ -68,6 +68,8 @@ pub const FEED_LIMIT_MAX: usize = 1_000;
 pub const FEED_SCANNED_MAX: u64 = 50_000;
 /// Bytes of events in one answer of the feed or the tail, about: API Gateway lets 6 MB through.
 pub const POLL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of events, escaped as API Gateway wants them, after which a page of a listing ends.
+pub const PAGE_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// Seconds that a poll may wait for something new.
 pub const POLL_WAIT_SECONDS_MAX: usize = 20;
 /// Records that one answer of the tail may look at.

@@ -19,7 +19,7 @@ use crate::time::{Day, Timestamp};
 use crate::tlog::hash::{Hash, LeafIndex, TreeSize};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 /// Tells the time.
@@ -154,8 +154,8 @@ pub trait HotStore: Send + Sync {
     /// Notes that records of `occurred` are received on `received`, another day. Idempotent; comes before the put.
     async fn mark_late(&self, tenant: &Tenant, received: Day, occurred: Day) -> Result<()>;
 
-    /// The late days noted, as (received, occurred), in order; of one received day, or of all.
-    async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>>;
+    /// The late days noted of some received days, as (received, occurred), in order.
+    async fn late_days(&self, tenant: &Tenant, received: RangeInclusive<Day>) -> Result<Vec<(Day, Day)>>;
 }
 
 /// What the hot store may have forgotten, out of the log itself.

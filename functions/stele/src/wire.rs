@@ -39,6 +39,16 @@ impl Integrity {
     }
 }
 
+/// How long a text is inside a JSON text: what API Gateway gives an answer's length by.
+pub fn escaped_bytes(text: &[u8]) -> usize {
+    let escapes = |b: &u8| match b {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    text.len() + text.iter().map(escapes).sum::<usize>()
+}
+
 /// Writes a record as a JSON object.
 pub fn write_event(record: &Record, integrity: Integrity, out: &mut Vec<u8>) -> Result<()> {
     let leaf = Json::parse(record.leaf.as_bytes())

@@ -122,6 +122,16 @@ impl Checking {
         let info = BundleInfo::parse(&entry(bundle::INFO)?).map_err(wrong(Check::Container))?;
         let bundle_keys = BundleKeys::parse(&entry(bundle::KEYS)?).map_err(wrong(Check::Container))?;
         let text = entry(bundle::CHECKPOINT)?;
+        // An auditor reads the one and runs the other: what they say is no business of whoever gave the bundle.
+        for (name, ours) in [(bundle::README, bundle::README_TEXT), (bundle::SQL, bundle::VERIFY_SQL)] {
+            if entry(name)? != ours.as_bytes() {
+                let expected = format!("the text that bundles of version {} have", BundleInfo::VERSION);
+                return Err(Stop::Wrong(
+                    Check::Container,
+                    Error::corrupt(name, expected, "another: do not use it"),
+                ));
+            }
+        }
         let keys = options.over(bundle_keys.published().map_err(wrong(Check::Key))?);
         let said = |check, at: &str, expected: &str, found: &dyn std::fmt::Display| {
             Stop::Wrong(check, Error::corrupt(at, expected, found))
@@ -171,8 +181,9 @@ impl Checking {
         };
         let mut seen = std::mem::take(&mut self.seen);
         let read = read_rows(section, &mut |row, record| {
-            self.row(&row, &record, &mut seen, log)?;
-            visit(row.index, &record);
+            if self.row(&row, &record, &mut seen, log)? {
+                visit(row.index, &record);
+            }
             Ok(())
         });
         match read {
@@ -207,12 +218,16 @@ impl Checking {
         self.seen = seen;
     }
 
-    fn row(&self, row: &Row, record: &Record, seen: &mut Seen, log: &mut LogReport) -> Result<()> {
+    /// Checks a row; says whether it is an event of this tenant in this log.
+    fn row(&self, row: &Row, record: &Record, seen: &mut Seen, log: &mut LogReport) -> Result<bool> {
         let at = || format!("{}: leaf {}", bundle::EVENTS, row.index);
+        let mut is_proven = true;
         if let Err(error) = verify_inclusion(&record.leaf_hash, row.index, self.size, &row.path, &self.root) {
+            is_proven = false;
             find(log, Check::Proof, at(), "an audit path to the checkpoint's root", error);
         }
         if record.tenant != self.tenant {
+            is_proven = false;
             find(log, Check::Origin, at(), format!("an event of `{}`", self.tenant), &record.tenant);
         }
         if seen.last.is_some_and(|last| last >= row.index) {
@@ -232,7 +247,7 @@ impl Checking {
         seen.last = Some(row.index);
         seen.leaves += 1;
         seen.matches += u64::from(matches);
-        Ok(())
+        Ok(is_proven)
     }
 
     /// Whether what is there is every leaf up to the checkpoint.
@@ -240,10 +255,34 @@ impl Checking {
         log.verdict != Verdict::Refuted && !self.seen.has_gap && self.seen.leaves == self.size.to_u64()
     }
 
+    /// A bundle of everything begins where it was to begin, or where leaves had expired, and ends where it was to end, or at its
+    /// checkpoint.
+    fn check_ends(&self, first: LeafIndex, end: TreeSize, log: &mut LogReport) {
+        let request = &self.info.request;
+        if !request.filter.is_empty() {
+            return;
+        }
+        let from = request.from_leaf.unwrap_or_default();
+        let until = request.until_leaf.unwrap_or(u64::MAX).min(self.size.to_u64());
+        let missing = first.to_u64().saturating_sub(from);
+        if missing > self.info.expired {
+            let found = format!("leaves from {first} on, and {} that had expired", self.info.expired);
+            find(log, Check::Count, bundle::EVENTS, format!("leaves from {from} on, as was asked"), found);
+        }
+        if end.to_u64() < until {
+            let expected = format!("leaves up to {until}, as was asked");
+            find(log, Check::Count, bundle::EVENTS, expected, format!("leaves up to {end}"));
+        }
+    }
+
     /// Says what the bundle is complete in, which no bundle without the leaves in between is.
     fn judge_completeness(&self, log: &mut LogReport, options: &Options) {
-        let Seen { first: Some(first), last: Some(last), .. } = self.seen else { return };
+        let Seen { first: Some(first), last: Some(last), .. } = self.seen else {
+            log.unchecked.push("the bundle holds no event: there is nothing it could prove".to_owned());
+            return log.judge(&options.terms);
+        };
         let (end, size) = (last.size_after(), self.size);
+        self.check_ends(first, end, log);
         if self.seen.has_gap {
             if self.info.request.covers_all() {
                 let expected = format!("every leaf from {first} to {end}");
@@ -266,7 +305,10 @@ impl Checking {
             ));
         }
         if self.info.expired > 0 {
-            log.notes.push(format!("{} leaves of the log had expired when it was made", self.info.expired));
+            log.notes.push(format!(
+                "{} leaves of the log had expired when it was made, the bundle says: the log itself can show that",
+                self.info.expired
+            ));
         }
         log.judge(&options.terms);
         // What is missing for completeness takes nothing from integrity.
@@ -383,8 +425,9 @@ fn stated(text: &[u8], history: &KeyHistory, keys: &PublishedKeys, options: &Opt
         }
         log.witnesses = judged.shown();
         if !judged.is_satisfied && judged.bad.is_empty() {
-            log.unchecked
-                .push(format!("the witnesses the policy asks for have not cosigned: {}", judged.missing()));
+            let why = format!("the witnesses the policy asks for have not cosigned: {}", judged.missing());
+            log.unmet = Some(why.clone());
+            log.unchecked.push(why);
         }
     }
 }

@@ -187,11 +187,7 @@ async fn trusted_keys(
             }),
         }
     }
-    if options.pinned.is_empty() {
-        report.basis = Basis::KeyFromFolder;
-        return Ok(stored);
-    }
-    report.basis = Basis::PinnedKey;
+    report.basis = if options.pinned.is_empty() { Basis::KeyFromFolder } else { Basis::PinnedKey };
     Ok(options.over(stored))
 }
 

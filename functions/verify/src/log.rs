@@ -44,7 +44,9 @@ pub(crate) struct Walked {
     pub(crate) trust: Trust,
     /// An event to look for, and its leaf hash once it was found.
     pub(crate) looked_for: Option<EventId>,
-    pub(crate) found: Option<Hash>,
+    pub(crate) found: Option<(LeafIndex, Hash)>,
+    /// Where the leaves end that lie under a valid signed checkpoint.
+    pub(crate) signed: TreeSize,
     /// Statements that were read.
     pub(crate) stated: Vec<Stated>,
     pub(crate) sealed_at: Timestamp,
@@ -102,6 +104,7 @@ impl Walked {
             origin: None,
             looked_for,
             found: None,
+            signed: TreeSize::ZERO,
             trust: Trust::default(),
             stated: Vec::new(),
             sealed_at: Timestamp::default(),
@@ -125,7 +128,7 @@ impl Walked {
 
     /// Appends a leaf.
     pub(crate) fn take(&mut self, index: LeafIndex, record: &Record) -> Result<()> {
-        self.note(record);
+        self.note(index, record);
         self.ids.push(record.id, index)?;
         self.received_max = self.received_max.max(record.received_at);
         self.edge.append(record.leaf_hash);
@@ -145,7 +148,7 @@ impl Walked {
                 self.roots.insert(end, self.edge.root());
             }
         }
-        leaves.kept.iter().for_each(|(_, record)| self.note(record));
+        leaves.kept.iter().for_each(|(index, record)| self.note(*index, record));
         for (id, index) in leaves.ids.iter().zip(hashes.first().to_u64()..) {
             self.ids.push(*id, LeafIndex::new(index))?;
         }
@@ -159,9 +162,9 @@ impl Walked {
         Arc::new(move |columns| looked_for == Some(columns.id) || columns.action == ARCHIVE_EXPIRED)
     }
 
-    fn note(&mut self, record: &Record) {
+    fn note(&mut self, index: LeafIndex, record: &Record) {
         if self.looked_for == Some(record.id) {
-            self.found = Some(record.leaf_hash);
+            self.found = Some((index, record.leaf_hash));
         }
         if record.action == ARCHIVE_EXPIRED {
             self.said_expired.extend(record.resource_id.clone());
@@ -261,7 +264,8 @@ impl<'a> LogCheck<'a> {
     }
 
     pub(crate) fn into_report(mut self) -> LogReport {
-        self.report.found = self.walked.found;
+        let signed = self.walked.signed;
+        self.report.found = self.walked.found.map(|(index, hash)| (hash, signed.contains(index)));
         self.report.sealed_at =
             Some(self.walked.sealed_at).filter(|sealed_at| *sealed_at > Timestamp::default());
         self.report.judge(self.terms);

@@ -210,9 +210,12 @@ pub struct LogReport {
     /// When its last segment was sealed, by its own word.
     #[serde(serialize_with = "time")]
     pub sealed_at: Option<Timestamp>,
-    /// The leaf hash of the event that was looked for.
+    /// The leaf hash of the event that was looked for, and whether it lies under a valid signed checkpoint.
     #[serde(skip)]
-    pub found: Option<Hash>,
+    pub found: Option<(Hash, bool)>,
+    /// What the policy for witnesses asks for and is not there.
+    #[serde(skip)]
+    pub unmet: Option<String>,
     /// Days between the first and the last statement on which there is none.
     pub unstated: Vec<String>,
     /// On what the statement is believed.
@@ -255,6 +258,7 @@ impl LogReport {
             stated_size: None,
             sealed_at: None,
             found: None,
+            unmet: None,
             unstated: Vec::new(),
             stated_by: StatedBy::default(),
             witnesses: Vec::new(),

@@ -171,6 +171,26 @@ pub enum Evidence {
     Unknown(String),
 }
 
+impl Evidence {
+    /// What a log that was verified tells of the event that was looked for in it.
+    pub fn of_log(log: &LogReport) -> Evidence {
+        match log.found {
+            Some((hash, true)) => Evidence::Sealed(hash),
+            // A leaf that nobody has signed yet is no kept promise.
+            Some((_, false)) => Evidence::Unknown("the event's leaf is under no checkpoint yet".to_owned()),
+            None if log.leaves_expired > 0 => {
+                Evidence::Unknown(format!("{} leaves of the log have expired", log.leaves_expired))
+            }
+            // That leaves at the end are not signed yet takes nothing from having seen them.
+            None if log.unchecked.len() > usize::from(log.leaves_unsigned > 0) => Evidence::Unknown(format!(
+                "the event was not found, and not all of the log could be checked: {}",
+                log.unchecked.join("; ")
+            )),
+            None => Evidence::Absent(log.stated_at.max(log.sealed_at)),
+        }
+    }
+}
+
 /// Holds a receipt against what became of its event. `of_log` is the report on the log or bundle it was looked for in.
 pub fn judge_receipt(
     text: &str,
@@ -202,11 +222,21 @@ pub fn judge_receipt(
         }
     }
     let of_its_log = of_log.logs.iter().find(|other| other.origin.as_deref() == log.origin.as_deref());
+    let Some(of_its_log) = of_its_log else {
+        log.unchecked.push(match evidence {
+            Evidence::Unknown(why) => why.clone(),
+            Evidence::Sealed(_) | Evidence::Absent(_) => {
+                format!("there is no log `{}` to look for the event in", receipt.origin)
+            }
+        });
+        return ended(report, log, options);
+    };
     // A log that is refuted decides nothing, and says so itself; one that could not be checked to its end may decide.
-    if of_its_log.is_some_and(|other| other.verdict == Verdict::Refuted) {
+    if of_its_log.verdict == Verdict::Refuted {
         log.unchecked.push("the log the event was looked for in is refuted: verify that first".to_owned());
         return ended(report, log, options);
     }
+    log.unchecked.extend(of_its_log.unmet.clone());
     let (id, due) = (receipt.id.shown(), receipt.due());
     match evidence {
         Evidence::Sealed(hash) if *hash == receipt.leaf_hash => {
@@ -245,7 +275,9 @@ fn keys_of(origin: &Origin, pinned: &[PublicKey]) -> Vec<VerifierKey> {
 fn begun(options: &Options) -> (Report, LogReport) {
     let basis = if options.pinned.is_empty() { Basis::KeyFromFolder } else { Basis::PinnedKey };
     let unknown = TenantId::parse("unknown").expect("a plain word is a tenant's id");
-    (Report { basis, ..Report::default() }, LogReport::new(&unknown, LogNumber(0)))
+    let mut log = LogReport::new(&unknown, LogNumber(0));
+    log.stated_by = options.stated_by();
+    (Report { basis, ..Report::default() }, log)
 }
 
 /// One event is complete in itself.

@@ -131,8 +131,9 @@ impl LogCheck<'_> {
 
     fn check_witnesses(&mut self, last: Option<&Statement>) {
         let Some(policy) = &self.terms.policy else { return };
+        self.report.unmet = None;
         let Some(last) = last else {
-            self.miss("no statement is there that witnesses could have cosigned".to_owned());
+            self.unmet("no statement is there that witnesses could have cosigned".to_owned());
             return;
         };
         let judged = policy.judge(&last.note);
@@ -141,11 +142,16 @@ impl LogCheck<'_> {
         }
         self.report.witnesses = judged.shown();
         if !judged.is_satisfied && judged.bad.is_empty() {
-            self.miss(format!(
+            self.unmet(format!(
                 "the witnesses the policy asks for have not cosigned the latest statement: {}",
                 judged.missing()
             ));
         }
+    }
+
+    fn unmet(&mut self, why: String) {
+        self.report.unmet = Some(why.clone());
+        self.miss(why);
     }
 
     fn open_statement(&self, one: &Stated) -> std::result::Result<Statement, String> {

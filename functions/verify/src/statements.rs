@@ -31,6 +31,7 @@ impl LogCheck<'_> {
     pub(crate) async fn check_statements(&mut self, listed: &[ListedObject]) -> Result<()> {
         let total = self.walked.edge.size();
         self.report.unchecked.clear();
+        self.walked.signed = TreeSize::ZERO;
         if self.walked.trust.all().is_empty() && self.is_stated_only() {
             return Ok(());
         }
@@ -57,6 +58,7 @@ impl LogCheck<'_> {
         let proven = last.min(total);
         let missing: u64 = self.walked.gaps.iter().map(|gap| gap.leaves_below(proven)).sum();
         self.report.leaves_proven = proven.to_u64() - missing;
+        self.walked.signed = proven;
         self.report.root = self.walked.roots.get(&proven).map(|root| root.to_base64());
         self.report.leaves_unsigned = total.to_u64() - proven.to_u64();
         if self.report.leaves_unsigned > 0 {

@@ -373,6 +373,7 @@ impl LogCheck<'_> {
             );
         }
         self.walked.sealed_at = header.sealed_last;
+        self.walked.sealed.insert(header.end(), header.sealed_last);
         let parts = self.archived_segments(&key, &file).await?;
         let mut wanted: BTreeSet<TreeSize> =
             sizes.range(header.before.size()..=header.end()).copied().collect();

@@ -164,17 +164,7 @@ fn in_folder(data: &Path, claimed: &Receipt, options: &Options) -> Result<Looked
     let log = report.logs.iter().find(|log| log.origin.as_deref() == Some(claimed.origin.as_str()));
     let found = match log {
         None => ReceiptEvidence::Unknown(format!("there is no log `{}` here", claimed.origin)),
-        Some(log) => match log.found {
-            // A leaf that nobody has signed yet is no kept promise.
-            Some(_) if log.leaves_unsigned > 0 && log.leaves_proven == 0 => {
-                ReceiptEvidence::Unknown("the log has no checkpoint yet".to_owned())
-            }
-            Some(hash) => ReceiptEvidence::Sealed(hash),
-            None if log.leaves_expired > 0 => {
-                ReceiptEvidence::Unknown(format!("{} leaves of the log have expired", log.leaves_expired))
-            }
-            None => ReceiptEvidence::Absent(log.stated_at.max(log.sealed_at)),
-        },
+        Some(log) => ReceiptEvidence::of_log(log),
     };
     Ok((report, keys.receipts, found))
 }
@@ -188,7 +178,13 @@ fn in_bundle(path: &Path, claimed: &Receipt, options: &Options) -> Result<Looked
     };
     let verified = verify_bundle(path, options, &mut visit).map_err(|e| Failure::of(&e))?;
     let stated_at: Option<Timestamp> = verified.report.logs.first().and_then(|log| log.stated_at);
+    let is_its_log = verified.info.as_ref().is_some_and(|info| {
+        info.origin == claimed.origin.as_str() && info.tenant_id == claimed.tenant.as_str()
+    });
     let found = match hash {
+        _ if !is_its_log => {
+            ReceiptEvidence::Unknown(format!("the bundle is not one of log `{}`", claimed.origin))
+        }
         Some(hash) => ReceiptEvidence::Sealed(hash),
         None if verified.is_whole => ReceiptEvidence::Absent(stated_at),
         None => ReceiptEvidence::Unknown(

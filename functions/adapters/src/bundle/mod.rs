@@ -277,9 +277,9 @@ impl Log {
             let key = parsed.key();
             let stored = objects.version(&key, &object.version).await?.ok_or_else(|| gone(&key))?;
             let segment = decode_segment(id, key.as_str(), stored.bytes.clone())?;
-            if pieces.is_empty() && first > LeafIndex::ZERO {
-                // All files have expired: what is left begins with the segments.
-                gaps.push((TreeSize::ZERO, first.size_before()));
+            if edge.size() == archived && first.size_before() > archived {
+                // The files in between have expired: what is left goes on with the segments.
+                gaps.push((archived, first.size_before()));
             } else if segment.header.before != edge {
                 return Err(Error::corrupt(&key, format!("a segment after root {}", edge.root()), "another"));
             }

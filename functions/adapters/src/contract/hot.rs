@@ -306,16 +306,17 @@ pub async fn tenants_do_not_see_each_other(store: &dyn HotStore, name: &str) {
     }
 }
 
-/// Noted twice, listed once, of one day or of all.
+/// Noted twice, listed once, of the days asked for.
 pub async fn late_days_are_noted_once(store: &dyn HotStore, name: &str) {
     let (tenant, other) = (tenant(&format!("{name}.late")), tenant(&format!("{name}.later")));
     let [d1, d2, d9] = [20_001, 20_002, 20_009].map(Day::from_days);
     for (received, occurred) in [(d9, d2), (d2, d1), (d9, d1), (d9, d2)] {
         store.mark_late(&tenant, received, occurred).await.expect("a note");
     }
-    let all = store.late_days(&tenant, None).await.expect("late days");
-    assert_eq!(all, [(d2, d1), (d9, d1), (d9, d2)]);
-    assert_eq!(store.late_days(&tenant, Some(d9)).await.expect("late days"), [(d9, d1), (d9, d2)]);
-    assert!(store.late_days(&tenant, Some(d1)).await.expect("late days").is_empty());
-    assert!(store.late_days(&other, None).await.expect("late days").is_empty());
+    let noted = async |tenant, days| store.late_days(tenant, days).await.expect("late days");
+    assert_eq!(noted(&tenant, d1..=d9).await, [(d2, d1), (d9, d1), (d9, d2)]);
+    assert_eq!(noted(&tenant, d2..=d2).await, [(d2, d1)]);
+    assert_eq!(noted(&tenant, d2.next()..=d9).await, [(d9, d1), (d9, d2)]);
+    assert!(noted(&tenant, d1..=d1).await.is_empty());
+    assert!(noted(&other, d1..=d9).await.is_empty());
 }

@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::types::{
 };
 use futures_util::future::try_join_all;
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 use stele::access::Tenant;
 use stele::id::EventId;
@@ -127,16 +128,14 @@ impl HotStore for DynamoStore {
         Ok(())
     }
 
-    async fn late_days(&self, tenant: &Tenant, received: Option<Day>) -> Result<Vec<(Day, Day)>> {
+    async fn late_days(&self, tenant: &Tenant, received: RangeInclusive<Day>) -> Result<Vec<(Day, Day)>> {
+        let (first, last) = late_day::keys_of(&received);
         let query = self
             .query_partition(&self.control_table, "pk", late_day::partition(tenant))
-            .consistent_read(true);
-        let query = match received {
-            None => query.key_condition_expression("#pk = :pk"),
-            Some(day) => query
-                .key_condition_expression("#pk = :pk AND begins_with(sk, :received)")
-                .expression_attribute_values(":received", s(late_day::received_prefix(day))),
-        };
+            .consistent_read(true)
+            .key_condition_expression("#pk = :pk AND sk BETWEEN :first AND :last")
+            .expression_attribute_values(":first", s(first))
+            .expression_attribute_values(":last", s(last));
         let items = self.query_pages("reading late days", query, usize::MAX).await?;
         items.iter().map(late_day::decode).collect()
     }

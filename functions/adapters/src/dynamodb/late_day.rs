@@ -1,6 +1,7 @@
 //! The note that records of one day were received on another.
 
 use super::item::{Item, Reader, item, s};
+use std::ops::RangeInclusive;
 use stele::Result;
 use stele::access::Tenant;
 use stele::time::Day;
@@ -12,14 +13,14 @@ pub(super) fn partition(tenant: &Tenant) -> String {
     format!("late#{}", tenant.id())
 }
 
-/// What the sort keys of one received day begin with.
-pub(super) fn received_prefix(received: Day) -> String {
-    format!("{received}#")
+/// What the sort keys of received days lie between.
+pub(super) fn keys_of(received: &RangeInclusive<Day>) -> (String, String) {
+    (format!("{}#", received.start()), format!("{}#~", received.end()))
 }
 
 /// The item: all of it is key.
 pub(super) fn encode(tenant: &Tenant, received: Day, occurred: Day) -> Item {
-    let sk = format!("{}{occurred}", received_prefix(received));
+    let sk = format!("{received}#{occurred}");
     item([("pk", s(partition(tenant))), ("sk", s(sk))])
 }
 

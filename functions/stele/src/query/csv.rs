@@ -88,21 +88,29 @@ pub fn csv_line(cells: [Cow<'_, str>; CSV_COLUMNS.len()], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A cell that would be a formula in a spreadsheet gets an apostrophe before it, which makes it text there.
+/// A cell that would be a formula in a spreadsheet gets an apostrophe before it, which makes it text there. So does what would
+/// be one in a spreadsheet that ends cells at semicolons or tabs, or does not know that a quoted cell may have lines: there it would
+/// begin a cell of its own.
 fn write_cell(out: &mut Vec<u8>, cell: &str) {
-    let formula = matches!(cell.bytes().next(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\n'));
     let quoted = cell.bytes().any(|c| matches!(c, b'"' | b',' | b'\r' | b'\n'));
     if quoted {
         out.push(b'"');
     }
-    if formula {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
         out.push(b'\'');
     }
-    for byte in cell.bytes() {
+    for (at, byte) in cell.bytes().enumerate() {
         if byte == b'"' {
             out.push(b'"');
         }
         out.push(byte);
+        if matches!(byte, b';' | b'\t' | b'\r' | b'\n') {
+            // Quotes may be taken off there, and blanks passed over.
+            let next = cell[at + 1..].trim_start_matches([' ', '"']);
+            if next.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) {
+                out.push(b'\'');
+            }
+        }
     }
     if quoted {
         out.push(b'"');
@@ -140,6 +148,13 @@ mod tests {
             ("\rx", "\"'\rx\""),
             ("=\"a\",b", "\"'=\"\"a\"\",b\""),
             ("a=b", "a=b"),
+            ("＝1+1", "'＝1+1"),
+            ("Mozilla/5.0 (X11; Linux)", "Mozilla/5.0 (X11; Linux)"),
+            ("x;=1+1", "x;'=1+1"),
+            ("x; \"=1+1", "\"x;' \"\"=1+1\""),
+            ("x\t-1", "x\t'-1"),
+            ("x\n@y", "\"x\n'@y\""),
+            ("x\r\n\r=1", "\"x\r\n\r'=1\""),
             ("", ""),
         ] {
             assert_eq!(cell(text), written);
@@ -160,11 +175,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cells_come_back_and_only_formulas_are_changed(text in "[=+@\\-\"',\r\n\tA-zä ]{0,12}") {
+        fn cells_come_back_and_only_formulas_are_changed(text in "[=+@\\-\"',;\r\n\tA-Za-z ]{0,12}") {
             let read = read_cell(&cell(&text));
-            if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-                prop_assert_eq!(read, format!("'{text}"));
-            } else {
+            let ends = [';', '\t', '\r', '\n'];
+            // Whoever ends cells there meets none that begins like a formula.
+            for (at, part) in read.split(ends).enumerate() {
+                let begun = if at == 0 { part } else { part.trim_start_matches([' ', '"']) };
+                prop_assert!(!begun.starts_with(['=', '+', '-', '@']), "{read:?}");
+            }
+            // And nothing but those apostrophes was put in.
+            let mut asked = text.chars().peekable();
+            for c in read.chars() {
+                let is_asked = asked.next_if_eq(&c).is_some();
+                prop_assert!(is_asked || c == '\'', "{read:?} for {text:?}");
+            }
+            prop_assert_eq!(asked.next(), None);
+            if !text.contains(ends) && !text.starts_with(['=', '+', '-', '@']) {
                 prop_assert_eq!(read, text);
             }
         }

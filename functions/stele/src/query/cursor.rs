@@ -20,8 +20,8 @@ const MAC_BYTES: usize = 32;
 /// 1 had neither tree size nor proven time: it knew of the hot store alone.
 const VERSION: u8 = 2;
 /// version ‖ issued at ‖ floor ‖ binding ‖ marks; then the MAC over them.
-const TAIL_BYTES: usize = 1 + 8 + 8 + 16;
-const TAIL_VERSION: u8 = 128;
+const TAIL_BYTES: usize = 1 + 8 + 8 + 16 + 8 + 16;
+const TAIL_VERSION: u8 = 129;
 
 /// Where a listing goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,10 @@ pub struct TailCursor {
     pub issued_at: Timestamp,
     /// What was received before is done with.
     pub floor: Timestamp,
-    /// Marks of those received since then that were shown, by [`TailCursor::mark`].
+    /// Of those received since then these were shown up to this one, by time of receipt and id, if more were than can be remembered
+    /// one by one.
+    pub behind: Option<(Timestamp, EventId)>,
+    /// Marks of those behind it that were shown, by [`TailCursor::mark`].
     pub shown: Vec<u64>,
 }
 
@@ -55,6 +58,11 @@ impl TailCursor {
     /// What is remembered of an event: the random bits of its id's end.
     pub const fn mark(id: EventId) -> u64 {
         id.to_u128() as u64
+    }
+
+    /// Whether an event may still have to be shown.
+    pub fn is_open(&self, received_at: Timestamp, id: EventId) -> bool {
+        received_at >= self.floor && self.behind.is_none_or(|behind| (received_at, id) > behind)
     }
 }
 
@@ -134,6 +142,9 @@ impl CursorKey {
         bytes.extend(cursor.issued_at.ms().to_be_bytes());
         bytes.extend(cursor.floor.ms().to_be_bytes());
         bytes.extend(self.binding);
+        let (received_at, id) = cursor.behind.map_or((0, 0), |(at, id)| (at.ms(), id.to_u128()));
+        bytes.extend(received_at.to_be_bytes());
+        bytes.extend(id.to_be_bytes());
         bytes.extend(cursor.shown.iter().flat_map(|mark| mark.to_be_bytes()));
         let mac = self.mac(&bytes).finalize().into_bytes();
         bytes.extend(mac);
@@ -171,6 +182,8 @@ impl CursorKey {
         Ok(TailCursor {
             issued_at,
             floor: Timestamp::from_ms(number(&body[9..17])),
+            behind: uuid_of(u128::from(number(&body[41..49])) << 64 | u128::from(number(&body[49..57])))
+                .map(|id| (Timestamp::from_ms(number(&body[33..41])), id)),
             shown: body[TAIL_BYTES..].chunks_exact(8).map(number).collect(),
         })
     }
@@ -266,7 +279,8 @@ mod tests {
     #[test]
     fn a_cursor_of_a_tail_is_as_well_sealed_and_never_one_of_a_listing() {
         let key = key("acme", "actor_id=a");
-        let tail = TailCursor { issued_at: NOW, floor: NOW.minus_ms(5), shown: vec![7, u64::MAX] };
+        let behind = Some((NOW.minus_ms(3), EventId::new(NOW, 9)));
+        let tail = TailCursor { issued_at: NOW, floor: NOW.minus_ms(5), behind, shown: vec![7, u64::MAX] };
         let text = key.seal_tail(&tail);
         assert_eq!(key.open_tail(&text, NOW).unwrap(), tail);
         let code = |key: &CursorKey, text: &str| key.open_tail(text, NOW).unwrap_err().code();

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 /// Candidates kept beyond what is wanted, before the farthest are dropped.
 const SLACK: usize = 1_024;
+/// Rows read at once, unless more are of one time.
+pub const ROWS_AT_ONCE: usize = 512;
 
 /// A distance from where the listing begins: by it, what lies nearer comes first in either order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +58,8 @@ pub struct Merge<S, R, T> {
     /// From here on candidates were dropped: they would have been too many.
     cut: Option<(Rank, EventId)>,
     next_number: u64,
+    /// More than this many are held before it is tried to drop some.
+    held_max: usize,
 }
 
 impl<S, R, T> Merge<S, R, T> {
@@ -69,6 +73,7 @@ impl<S, R, T> Merge<S, R, T> {
             found: BTreeMap::new(),
             cut: None,
             next_number: 0,
+            held_max: 0,
         }
     }
 
@@ -88,6 +93,16 @@ impl<S, R, T> Merge<S, R, T> {
         if !self.is_cut(rank) {
             let number = self.number();
             self.rows.insert((rank, number), (nearest, row));
+            self.drop_farthest();
+        }
+    }
+
+    /// Adds a row of which the id is known.
+    pub fn row_of(&mut self, id: EventId, row: R) {
+        let rank = Rank::of(self.order, id);
+        if !self.is_cut(rank) {
+            let number = self.number();
+            self.rows.insert((rank, number), (id, row));
             self.drop_farthest();
         }
     }
@@ -130,7 +145,7 @@ impl<S, R, T> Merge<S, R, T> {
         let is_next = |rank: Rank| source.is_none_or(|source| rank < source) && matters(rank);
         if let Some((first, _)) = self.rows.keys().next().copied().filter(|(rank, _)| is_next(*rank)) {
             let before = self.found.range(..first).count();
-            let room = (self.wanted - before.min(self.wanted)).max(1);
+            let room = (self.wanted - before.min(self.wanted)).clamp(1, ROWS_AT_ONCE);
             let mut taken: Vec<(Rank, u64)> = Vec::new();
             for (rank, number) in self.rows.keys().copied() {
                 // Rows of one time belong together: which of them comes first, only their ids tell.
@@ -224,7 +239,8 @@ impl<S, R, T> Merge<S, R, T> {
 
     /// Keeps memory bounded: of far more candidates than are wanted the farthest go, and the listing ends before them.
     fn drop_farthest(&mut self) {
-        if self.held() <= self.wanted.saturating_mul(2).saturating_add(SLACK) {
+        let enough = self.wanted.saturating_mul(2).saturating_add(SLACK);
+        if self.held() <= enough.max(self.held_max) {
             return;
         }
         let ranked = self.rows.iter().map(|((rank, _), (id, _))| (*rank, *id));
@@ -238,6 +254,8 @@ impl<S, R, T> Merge<S, R, T> {
         {
             self.cut(*first);
         }
+        // Where most are of one time none can go: it is tried again once there are many more.
+        self.held_max = if self.held() > enough { self.held() * 2 } else { 0 };
     }
 }
 

@@ -33,7 +33,7 @@ pub use expression::{
     Atom, Expression, Field, Interval, Moment, Network, Number, Numbers, Side, State, Test, fold,
 };
 pub use filter::Filter;
-pub use merge::{Merge, Step, nearest_of};
+pub use merge::{Merge, ROWS_AT_ONCE, Step, nearest_of};
 pub use parse::parse as parse_filter;
 pub use polls::{FeedRequest, TailRequest};
 pub use pruning::{Bounds, Nulls};

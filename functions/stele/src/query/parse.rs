@@ -773,7 +773,8 @@ impl<'a> Parser<'a> {
         let lower = written.text.to_lowercase();
         let near = known.iter().map(|known| (distance(&lower, known), *known)).min();
         let near = near.filter(|(distance, known)| distance * 2 <= known.len()).map(|(_, near)| near);
-        let begun = known.iter().find(|known| known.starts_with(&lower) || lower.starts_with(&known[..3]));
+        let begins = |known: &str| known.get(..3).is_some_and(|begun| lower.starts_with(begun));
+        let begun = known.iter().find(|known| known.starts_with(&lower) || begins(known));
         let choices = known.iter().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ");
         let meant = begun.copied().or(near).map(|near| format!("{}:{near}", named.text));
         self.bad_value(written.at, named, &written.text, &format!("is not one of {choices}"), meant)

@@ -203,7 +203,8 @@ pub(super) fn known(parameters: &Parameters, names: &[&str]) -> Result<()> {
         return Err(Error::new(Code::BadParameter, detail));
     }
     // `q` has a limit of its own.
-    let too_long = |name: &str, value: &str| name != "q" && value.len() > VALUE_BYTES_MAX;
+    // A filter and the cursor of a tail have bounds of their own.
+    let too_long = |name: &str, value: &str| !["q", "since"].contains(&name) && value.len() > VALUE_BYTES_MAX;
     match parameters.pairs().iter().find(|(name, value)| value.is_empty() || too_long(name, value)) {
         None => Ok(()),
         Some((name, value)) if value.is_empty() => Err(bad_parameter(
@@ -365,7 +366,9 @@ pub(super) fn number(
 
 pub(super) fn not_one_of(name: &str, value: &str, known: &[&str]) -> Error {
     let lower = value.to_lowercase();
-    let near = known.iter().find(|k| lower.starts_with(&k[..3]) || k.starts_with(&lower));
+    let near = known
+        .iter()
+        .find(|k| k.get(..3).is_some_and(|begun| lower.starts_with(begun)) || k.starts_with(&lower));
     let choices = known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
     let detail = format!("`{}` in `{name}` is not one of {choices}", Shown(value));
     Error::new(Code::BadParameter, detail.clone()).with_problems(vec![FieldProblem {
@@ -382,6 +385,14 @@ mod tests {
     use proptest::prelude::*;
 
     const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+    #[test]
+    fn a_value_that_is_none_is_told_with_those_that_are() {
+        let known = ["action", "ip", "ua"];
+        let told = |value: &str| not_one_of("group_by", value, &known).problems()[0].suggestion.clone();
+        assert_eq!(told("country"), None);
+        assert_eq!((told("actor"), told("i")), (Some("action".to_owned()), Some("ip".to_owned())));
+    }
 
     fn list(query: &str) -> Result<ListRequest> {
         ListRequest::parse(&Parameters::parse(query)?, NOW)

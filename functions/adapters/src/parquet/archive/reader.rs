@@ -221,6 +221,21 @@ impl ArchiveFile {
         Ok(None)
     }
 
+    /// The ids of rows of a row group, as its column says.
+    pub async fn ids_at(&self, group: usize, mut rows: Vec<usize>) -> Result<Vec<(usize, EventId)>> {
+        rows.sort_unstable();
+        let mut remaining = rows.iter();
+        let mut ids = Vec::with_capacity(rows.len());
+        self.rows(group, &[ID], Rows::These(&rows), None, &mut |batch| {
+            for (text, row) in column::<StringArray>(self.at(), batch, 0)?.iter().zip(&mut remaining) {
+                ids.push((*row, id_of(self.at(), text.unwrap_or_default())?));
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(ids)
+    }
+
     /// Those of the rows that have the id.
     async fn rows_with_id(&self, group: usize, id: EventId, rows: &[usize]) -> Result<Vec<usize>> {
         let id = id.to_string();
