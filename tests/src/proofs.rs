@@ -16,7 +16,7 @@ use stele::public_key::{PublicKey, Purpose};
 use stele::receipt::Receipt;
 use stele::segment::{Head, IndexEntry};
 use stele::statement::Statement;
-use stele::time::DAY_MS;
+use stele::time::{DAY_MS, Timestamp};
 use stele::tlog::checkpoint::Checkpoint;
 use stele::tlog::hash::{Hash, LeafIndex, TreeSize};
 use stele::tlog::key_change::{KeyChange, KeyHistory};
@@ -442,6 +442,38 @@ fn every_changed_bit_of_a_statement_or_a_change_of_key_is_refuted_where_it_lies(
     let report = at_once(world.verify());
     assert_eq!(report.verdict(), stele_verify::Verdict::Proven);
     assert_eq!(report.logs[0].unstated.len(), 1);
+}
+
+/// The operator states that a log ended where it did not: the leaves that were sealed before show it, in segments and in the archive.
+#[test]
+fn a_statement_that_denies_what_was_sealed_is_refuted() {
+    for is_archived in [false, true] {
+        let world = World::new();
+        at_once(world.publish_key());
+        world.sealed(TENANT, 3);
+        let tenant = world.tenant(TENANT);
+        let earlier = world.head(&tenant).unwrap().checkpoint;
+        world.clock.advance_ms(HOUR_MS);
+        world.sealed(TENANT, 4);
+        world.clock.advance_ms(DAY_MS);
+        if is_archived {
+            at_once(world.compact(&world.compactor(), TENANT, true)).unwrap();
+            world.clock.advance_ms(40 * DAY_MS);
+            at_once(world.objects.expire(world.clock.now()));
+        }
+        assert_eq!(at_once(world.verify()).verdict(), stele_verify::Verdict::Proven);
+        let at = world.clock.now();
+        let seed = stele::public_key::statement_seed(&SEED);
+        let note = stele::statement::make(&earlier, &seed, at, &[]).unwrap();
+        let hour = Timestamp::from_ms(at.ms() / HOUR_MS * HOUR_MS);
+        let key = Object::Statement { tenant: tenant.id().clone(), log: tenant.log(), hour }.key();
+        at_once(world.objects.put_if_absent(&key, note.into(), at.plus_days(4_000))).unwrap();
+        let report = at_once(world.verify());
+        let found = &report.logs[0].findings;
+        assert_eq!(report.verdict(), stele_verify::Verdict::Refuted, "{is_archived}: {report:#?}");
+        let denied = |finding: &stele_verify::Finding| finding.found.contains("nothing came after 3");
+        assert!(found.iter().any(denied), "{is_archived}: {found:#?}");
+    }
 }
 
 /// A log that is handed over between segments.
