@@ -147,6 +147,18 @@ fn as_views(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().map(view).collect::<Vec<_>>()))
 }
 
+/// How the columns of a schema are read where few values come again and again: texts as places in a dictionary.
+fn as_dictionaries(schema: &Schema) -> SchemaRef {
+    let coded = |field: &Arc<Field>| {
+        let data_type = match field.data_type() {
+            DataType::Utf8 => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            other => other.clone(),
+        };
+        field.as_ref().clone().with_data_type(data_type)
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(coded).collect::<Vec<_>>()))
+}
+
 static VIEW_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| as_views(&ARROW_SCHEMA));
 
 static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {

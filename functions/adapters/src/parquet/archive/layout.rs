@@ -1,7 +1,7 @@
 //! Which columns a file of the archive has and how each is stored: encodings, compression, pages, statistics. Every number
 //! was measured (ARCHITECTURE.md, "The archive's file"); `cargo bench -p stele-adapters --bench archive` measures it again.
 
-use super::super::{CREATED_BY, TEXTS, TEXTS_FROM, Text, Values, arrow_schema, as_views};
+use super::super::{CREATED_BY, TEXTS, TEXTS_FROM, Text, Values, arrow_schema, as_dictionaries, as_views};
 use arrow::datatypes::SchemaRef;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
@@ -43,6 +43,9 @@ pub(super) fn texts() -> impl Iterator<Item = &'static Text> {
 }
 
 pub(super) static ARROW_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| arrow_schema(texts()));
+
+/// The same for whoever looks for some values of a text.
+pub(super) static CODED_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| as_dictionaries(&ARROW_SCHEMA));
 
 /// The same for whoever reads all of them.
 pub(super) static VIEW_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| as_views(&ARROW_SCHEMA));

@@ -8,7 +8,7 @@ use super::super::{
     leaves_of, record_of, unreadable,
 };
 use super::BLOCK_LEAVES;
-use super::layout::{SCHEMA, VIEW_SCHEMA, texts};
+use super::layout::{CODED_SCHEMA, SCHEMA, VIEW_SCHEMA, texts};
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -392,7 +392,7 @@ impl ArchiveFile {
         let mut received: Option<(Timestamp, Timestamp)> = None;
         let mut occurred: Option<(i64, i64)> = None;
         let mut kept = Vec::new();
-        self.columns_of(group, None, Rows::All, Some(held), &mut |batch| {
+        self.columns_of(group, As::AllViews, Rows::All, Some(held), &mut |batch| {
             let columns = StoredColumns::of(at, texts(), batch)?;
             for (row, stored) in columns.leaf_index.values().iter().enumerate() {
                 let index = LeafIndex::new(u64::try_from(*stored).unwrap_or(u64::MAX));
@@ -485,20 +485,34 @@ impl ArchiveFile {
         held: Option<&Held>,
         visit: &mut (dyn FnMut(&RecordBatch) -> Result<()> + Send),
     ) -> Result<()> {
-        self.columns_of(group, Some(columns), rows, held, visit).await
+        self.columns_of(group, As::Values(columns), rows, held, visit).await
     }
 
-    /// The same, of some columns or, with texts as views, of all.
+    /// The same of one text, as places in dictionaries.
+    pub(super) async fn coded(
+        &self,
+        group: usize,
+        text: usize,
+        rows: Rows<'_>,
+        visit: &mut (dyn FnMut(&RecordBatch) -> Result<()> + Send),
+    ) -> Result<()> {
+        self.columns_of(group, As::Coded(&[text]), rows, None, visit).await
+    }
+
     async fn columns_of(
         &self,
         group: usize,
-        columns: Option<&[usize]>,
+        read: As<'_>,
         rows: Rows<'_>,
         held: Option<&Held>,
         visit: &mut (dyn FnMut(&RecordBatch) -> Result<()> + Send),
     ) -> Result<()> {
         let at = self.at();
         let held = held.unwrap_or(&self.tail);
+        let columns = match read {
+            As::Values(columns) | As::Coded(columns) => Some(columns),
+            As::AllViews => None,
+        };
         let total = self.metadata.row_group(group).num_rows() as usize;
         let (selection, expected) = match rows {
             Rows::All => (None, total),
@@ -513,9 +527,10 @@ impl ArchiveFile {
         };
         let build = || -> std::result::Result<ParquetPushDecoder, ParquetError> {
             let options = ArrowReaderOptions::new();
-            let options = match columns {
-                Some(_) => options.with_skip_arrow_metadata(true),
-                None => options.with_schema(Arc::clone(&VIEW_SCHEMA)),
+            let options = match read {
+                As::Values(_) => options.with_skip_arrow_metadata(true),
+                As::Coded(_) => options.with_schema(Arc::clone(&CODED_SCHEMA)),
+                As::AllViews => options.with_schema(Arc::clone(&VIEW_SCHEMA)),
             };
             let metadata = ArrowReaderMetadata::try_new(metadata, options)?;
             let projection = match columns {
@@ -602,6 +617,17 @@ impl Drop for Working {
     fn drop(&mut self) {
         self.0.drain(..).for_each(|work| drop(work.thread.join()));
     }
+}
+
+/// Which columns are read, and as what.
+#[derive(Clone, Copy)]
+enum As<'a> {
+    /// These, each row's value.
+    Values(&'a [usize]),
+    /// These, texts as places in dictionaries.
+    Coded(&'a [usize]),
+    /// All, texts as views.
+    AllViews,
 }
 
 /// Which rows of a row group.

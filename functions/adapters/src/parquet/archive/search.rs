@@ -8,7 +8,8 @@ use super::super::{
 };
 use super::layout::texts;
 use super::reader::{ArchiveFile, Rows};
-use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::array::{Array, DictionaryArray, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::Int32Type;
 use bytes::Bytes;
 use parquet::bloom_filter::Sbbf;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
@@ -334,63 +335,79 @@ impl ArchiveFile {
         place: usize,
         filter: &Filter,
     ) -> Result<(Known, Vec<bool>)> {
-        let mut known = Known { column: of, values: Vec::new(), codes: Vec::with_capacity(rows.len()) };
-        let mut kept = Vec::with_capacity(rows.len());
+        let mut known = Known { column: of, values: Vec::new(), codes: Vec::new() };
+        let (mut codes, mut kept) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         let mut numbers = HashMap::<String, u32>::new();
-        // Whether it stays, of each value that did, of those without one, and of the one before.
-        let mut without: Option<bool> = None;
-        self.visit(group, rows, place, &mut |batch| {
-            let mut last: Option<(&str, u32, bool)> = None;
-            for text in column::<StringArray>(self.at(), batch, 0)? {
-                let (code, keep) = match (text, last) {
-                    (None, _) => {
-                        let keep = *without
-                            .get_or_insert_with(|| filter.holds_of(&OnlyCell(of, None)) != Some(false));
-                        (NO_VALUE, keep)
-                    }
-                    (Some(text), Some((before, code, keep))) if before == text => (code, keep),
-                    (Some(text), _) => {
-                        let keep = filter.holds_of(&OnlyCell(of, Some(text))) != Some(false);
-                        let code = match keep {
-                            true => known.number(text, &mut numbers),
-                            false => NO_VALUE,
-                        };
-                        last = Some((text, code, keep));
-                        (code, keep)
-                    }
+        self.visit_texts(
+            group,
+            rows,
+            place,
+            &mut |text| {
+                let keep = filter.holds_of(&OnlyCell(of, text)) != Some(false);
+                let code = match text {
+                    Some(text) if keep => known.number(text, &mut numbers),
+                    _ => NO_VALUE,
                 };
-                known.codes.push(code);
+                (code, keep)
+            },
+            &mut |(code, keep)| {
+                codes.push(code);
                 kept.push(keep);
-            }
-            Ok(())
-        })
+            },
+        )
         .await?;
-        Ok((known, kept))
+        Ok((Known { codes, ..known }, kept))
     }
 
     /// A column of some rows.
     async fn known(&self, group: usize, rows: &[usize], of: Column, place: usize) -> Result<Known> {
-        let mut known = Known { column: of, values: Vec::new(), codes: Vec::with_capacity(rows.len()) };
+        let mut known = Known { column: of, values: Vec::new(), codes: Vec::new() };
+        let mut codes = Vec::with_capacity(rows.len());
         let mut numbers = HashMap::<String, u32>::new();
-        self.visit(group, rows, place, &mut |batch| {
-            // Rows are sorted: a value often follows itself.
-            let mut last: Option<(&str, u32)> = None;
-            for text in column::<StringArray>(self.at(), batch, 0)? {
-                let code = match (text, last) {
-                    (None, _) => NO_VALUE,
-                    (Some(text), Some((before, code))) if before == text => code,
-                    (Some(text), _) => {
-                        let code = known.number(text, &mut numbers);
-                        last = Some((text, code));
-                        code
-                    }
+        self.visit_texts(
+            group,
+            rows,
+            place,
+            &mut |text| text.map_or(NO_VALUE, |text| known.number(text, &mut numbers)),
+            &mut |code| codes.push(code),
+        )
+        .await?;
+        Ok(Known { codes, ..known })
+    }
+
+    /// Visits a text column of some rows: with what is learned of each value, which is asked once for each dictionary that has it.
+    async fn visit_texts<T: Copy + Send>(
+        &self,
+        group: usize,
+        rows: &[usize],
+        place: usize,
+        learn: &mut (dyn FnMut(Option<&str>) -> T + Send),
+        visit: &mut (dyn FnMut(T) + Send),
+    ) -> Result<()> {
+        let mut dictionary: Option<StringArray> = None;
+        let (mut learned, mut of_none): (Vec<Option<T>>, Option<T>) = (Vec::new(), None);
+        let Some(rows) = self.selected(group, rows) else { return Ok(()) };
+        self.coded(group, place, rows, &mut |batch| {
+            let coded: &DictionaryArray<Int32Type> = column(self.at(), batch, 0)?;
+            let wrong = || Error::corrupt(self.at(), "a text", "another value");
+            let values: &StringArray = coded.values().as_any().downcast_ref().ok_or_else(wrong)?;
+            if !dictionary.as_ref().is_some_and(|before| is_same(before, values)) {
+                learned.clear();
+                learned.resize(values.len(), None);
+                dictionary = Some(values.clone());
+            }
+            for key in coded.keys() {
+                let Some(key) = key else {
+                    visit(*of_none.get_or_insert_with(|| learn(None)));
+                    continue;
                 };
-                known.codes.push(code);
+                let key = usize::try_from(key).map_err(|_| wrong())?;
+                let place = learned.get_mut(key).ok_or_else(wrong)?;
+                visit(*place.get_or_insert_with(|| learn(Some(values.value(key)))));
             }
             Ok(())
         })
-        .await?;
-        Ok(known)
+        .await
     }
 
     async fn times(&self, group: usize, rows: &[usize], place: usize) -> Result<Vec<Timestamp>> {
@@ -415,15 +432,20 @@ impl ArchiveFile {
         place: usize,
         visit: &mut (dyn FnMut(&arrow::array::RecordBatch) -> Result<()> + Send),
     ) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
+        match self.selected(group, rows) {
+            Some(rows) => self.rows(group, &[place], rows, None, visit).await,
+            None => Ok(()),
         }
-        let total = self.leaves_of_group(group);
-        let rows = match rows.len() as u64 == total.end - total.start {
-            true => Rows::All,
-            false => Rows::These(rows),
-        };
-        self.rows(group, &[place], rows, None, visit).await
+    }
+
+    /// These rows of a row group; nothing if there are none.
+    fn selected<'r>(&self, group: usize, rows: &'r [usize]) -> Option<Rows<'r>> {
+        let leaves = self.leaves_of_group(group);
+        match rows.len() as u64 {
+            0 => None,
+            all if all == leaves.end - leaves.start => Some(Rows::All),
+            _ => Some(Rows::These(rows)),
+        }
     }
 
     /// Visits the records of rows that lie in the range and in the tree; their leaves share memory with what was read.
@@ -434,14 +456,8 @@ impl ArchiveFile {
         wanted: &Wanted<'_>,
         visit: &mut (dyn FnMut(Record, LeafIndex) -> Result<()> + Send),
     ) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
+        let Some(selected) = self.selected(group, rows) else { return Ok(()) };
         let leaves = self.leaves_of_group(group);
-        let selected = match rows.len() as u64 == leaves.end - leaves.start {
-            true => Rows::All,
-            false => Rows::These(rows),
-        };
         self.rows(group, &[LEAF, LEAF_INDEX], selected, None, &mut |batch| {
             let indexes: &Int64Array = column(self.at(), batch, 1)?;
             for (leaf, index) in leaves_of(column(self.at(), batch, 0)?).zip(indexes.values()) {
@@ -487,6 +503,13 @@ impl Known {
         numbers.insert(text.to_owned(), code);
         code
     }
+}
+
+/// Whether two arrays are one place in memory.
+fn is_same(a: &StringArray, b: &StringArray) -> bool {
+    let place =
+        |array: &StringArray| (array.value_data().as_ptr(), array.value_offsets().as_ptr(), array.len());
+    place(a) == place(b)
 }
 
 /// Which rows what is known leaves in question: rows with the same values are judged once.
