@@ -36,6 +36,9 @@ const INDEX_PAGE: usize = 1_000;
 const CACHED_ENTRIES_MAX: usize = 100_000;
 /// Bytes of the ends of files kept in the process, over all logs; read into memory they are a few times that.
 const CACHED_ENDS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of a range from which on it counts as large, and how many small reads such a one counts for.
+const LARGE_BYTES: u64 = 256 * 1024;
+const LARGE_COSTS: u32 = (limits::SEARCH_READS_AT_ONCE / limits::SEARCH_LARGE_READS_AT_ONCE) as u32;
 /// How often indexes are read again that change while they are read.
 const INDEX_ATTEMPTS: usize = 4;
 
@@ -363,7 +366,7 @@ fn key_of(tenant: &Tenant) -> LogKey {
     (tenant.id().clone(), tenant.log())
 }
 
-/// Counts what is read, and lets only so many reads be under way at once.
+/// Counts what is read, and lets only so many reads be under way at once, fewer of large ones.
 struct Metered {
     inner: Arc<dyn LockedObjects>,
     permits: Semaphore,
@@ -404,14 +407,15 @@ impl LockedObjects for Metered {
 
     async fn version(&self, key: &ObjectKey, version: &str) -> Result<Option<StoredObject>> {
         // The semaphore is never closed.
-        let _permit = self.permits.acquire().await;
+        let _permits = self.permits.acquire_many(LARGE_COSTS).await;
         let read = self.inner.version(key, version).await?;
         self.count(read.as_ref().map_or(0, |object| object.bytes.len()));
         Ok(read)
     }
 
     async fn range(&self, key: &ObjectKey, version: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        let _permit = self.permits.acquire().await;
+        let is_large = range.end.saturating_sub(range.start) >= LARGE_BYTES;
+        let _permits = self.permits.acquire_many(if is_large { LARGE_COSTS } else { 1 }).await;
         let read = self.inner.range(key, version, range).await?;
         self.count(read.as_ref().map_or(0, Bytes::len));
         Ok(read)

@@ -8,23 +8,29 @@
 //! ```
 //!
 //! `make` accepts the events on standard input, seals them and writes files of the archive where compaction would. `ask` answers
-//! one request by the function's own handler: nothing is cached when it begins. `export` asks for a file of everything and makes it, as
+//! one request by the function's own handler: nothing is cached when it begins. With `STELE_BENCH_LATENCY_MS` each of its reads takes so
+//! long, as a store's far away would. `export` asks for a file of everything and makes it, as
 //! the export function does.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints figures")]
 #![allow(clippy::unwrap_used, reason = "a measurement that fails is of no use")]
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use std::io::BufRead;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stele::access::{ApiKey, KeyHash, LogNumber, Scope, Secrets, Tenant, TenantRecord};
 use stele::archive::next_file_end;
 use stele::event::{Draft, Terms};
 use stele::export::ExportErrand;
 use stele::id::TenantId;
 use stele::layout::{self, Object, ObjectKey};
-use stele::ports::{ArchiveIndex, ArchiveObjects, Clock, ExportFiles, LockedObjects, Tenants};
+use stele::ports::{
+    ArchiveIndex, ArchiveObjects, Clock, ExportFiles, ListedObject, LockedObjects, PutIfAbsent, StoredObject,
+    Tenants,
+};
 use stele::public_key::{PublishedKeys, SigningSeeds};
 use stele::record::Record;
 use stele::retention::{Class, LifecycleTag};
@@ -173,6 +179,58 @@ struct Opened {
     query: Query,
 }
 
+/// Objects as far away as `STELE_BENCH_LATENCY_MS` says: each read takes so long.
+struct Distant {
+    inner: Arc<LockedFolder>,
+    latency: Duration,
+}
+
+impl Distant {
+    fn of(inner: Arc<LockedFolder>) -> Arc<dyn LockedObjects> {
+        let ms = std::env::var("STELE_BENCH_LATENCY_MS").map_or(0, |ms| ms.parse().unwrap());
+        match ms {
+            0 => inner,
+            ms => Arc::new(Distant { inner, latency: Duration::from_millis(ms) }),
+        }
+    }
+}
+
+#[async_trait]
+impl LockedObjects for Distant {
+    async fn put_if_absent(
+        &self,
+        key: &ObjectKey,
+        bytes: Bytes,
+        retain_until: Timestamp,
+    ) -> stele::Result<PutIfAbsent> {
+        self.inner.put_if_absent(key, bytes, retain_until).await
+    }
+
+    async fn object(&self, key: &ObjectKey) -> stele::Result<Option<StoredObject>> {
+        tokio::time::sleep(self.latency).await;
+        self.inner.object(key).await
+    }
+
+    async fn version(&self, key: &ObjectKey, version: &str) -> stele::Result<Option<StoredObject>> {
+        tokio::time::sleep(self.latency).await;
+        self.inner.version(key, version).await
+    }
+
+    async fn range(&self, key: &ObjectKey, version: &str, range: Range<u64>) -> stele::Result<Option<Bytes>> {
+        tokio::time::sleep(self.latency).await;
+        self.inner.range(key, version, range).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> stele::Result<Vec<ListedObject>> {
+        self.inner.list(prefix, after, limit).await
+    }
+}
+
 async fn open(folder: &Path, export_files: Arc<dyn ExportFiles>) -> Opened {
     let store = Arc::new(MemoryStore::new());
     let objects = Arc::new(LockedFolder::open_read_only(folder, Arc::new(SystemClock)).unwrap());
@@ -212,7 +270,8 @@ async fn open(folder: &Path, export_files: Arc<dyn ExportFiles>) -> Opened {
     };
     let authenticator = Authenticator::new(store.clone(), clock.clone()).with_given(KeyHash::of(KEY), key);
     let tenants = TenantCache::new(store.clone(), clock.clone(), secrets.clone(), "log.example");
-    let cold = Arc::new(ColdSearch::new(store.clone(), store.clone(), objects.clone()));
+    let distant = Distant::of(objects.clone());
+    let cold = Arc::new(ColdSearch::new(store.clone(), store.clone(), distant));
     let query = Query {
         hot: store.clone(),
         heads: store.clone(),

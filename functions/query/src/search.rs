@@ -323,7 +323,7 @@ impl<'a> Search<'a> {
                 Step::Read(rows) if rows.len() > ROWS_AT_ONCE => self.tell_apart(rows).await?,
                 Step::Read(rows) => self.read_rows(rows).await?,
                 Step::Open(sources) => {
-                    self.at_once = (self.at_once * 2).min(limits::SEARCH_READS_AT_ONCE);
+                    self.at_once = (self.at_once * 2).min(self.at_once_max());
                     for read in self.open(sources, For::Records).await? {
                         self.put(read);
                     }
@@ -339,7 +339,7 @@ impl<'a> Search<'a> {
         }
         // A count has no records and no rows: it opens everything, nearest first.
         let Step::Open(sources) = self.merge.next(self.at_once) else { return Ok(None) };
-        self.at_once = (self.at_once * 2).min(limits::SEARCH_READS_AT_ONCE);
+        self.at_once = (self.at_once * 2).min(self.at_once_max());
         let mut parts = Vec::new();
         for read in self.open(sources, For::Counting(field)).await? {
             match read {
@@ -368,6 +368,14 @@ impl<'a> Search<'a> {
             add_record(&mut part, record, field)?;
         }
         Ok(part)
+    }
+
+    /// How many sources may be open at once, for memory's sake.
+    fn at_once_max(&self) -> usize {
+        match self.question.filter.needs_leaf(true) {
+            true => limits::SEARCH_LARGE_READS_AT_ONCE,
+            false => limits::SEARCH_READS_AT_ONCE,
+        }
     }
 
     /// Whether its budget is spent. It never stops where it began: a cursor must get further.

@@ -46,8 +46,11 @@ pub const SEARCH_MS_MAX: u64 = 8_000;
 pub const SEARCH_STUCK_MS_MAX: u64 = 20_000;
 /// Bytes one page, export or count may read from the log before it is cut short.
 pub const SEARCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Range reads and whole segments under way at once for one search.
-pub const SEARCH_READS_AT_ONCE: usize = 8;
+/// Small range reads under way at once for one search, and files looked into at once where columns tell: on S3 a search takes as
+/// long as its reads wait for each other.
+pub const SEARCH_READS_AT_ONCE: usize = 32;
+/// Large range reads and whole segments under way at once, and files looked into at once where leaves have to be read.
+pub const SEARCH_LARGE_READS_AT_ONCE: usize = 8;
 /// Different values a count may come across before it is cut short.
 pub const FACET_VALUES_MAX: usize = 100_000;
 /// Values of a facet, unless asked otherwise.
